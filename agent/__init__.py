@@ -1,0 +1,3 @@
+"""gospan: distributed traces from unmodified Go programs."""
+
+__version__ = "0.1.0"
