@@ -1,0 +1,248 @@
+"""Run one command in a virtual machine.
+
+The guest sees the host's files (or those of another userland) through virtiofs, under an overlay: it may
+write anywhere, and nothing of it stays. Only its results and what is named writable are the host's own.
+QEMU emulates the processor (TCG): KVM may be absent, or be a nested one that doesn't run ordinary kernels.
+"""
+
+import shlex
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from tests.vm import modules, userland
+from tests.vm.initramfs import Entry, compress, cpio, directory
+from tests.vm.kernels import Kernel
+from tests.vm.tools import LEGACY_VIRTIOFSD, VmError, require, virtiofsd
+
+PROJECT = Path(__file__).resolve().parents[2]
+RESULTS = PROJECT / "build" / "vm"
+
+MODULES = ("virtio_pci", "virtiofs", "overlay", "virtio_rng")
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """How QEMU makes a computer of one architecture."""
+
+    qemu: str
+    arguments: tuple[str, ...]
+    kind: str
+    console: str
+
+
+# cortex-a72: later models and "max" have extensions that slow emulation down and that 5.10 doesn't know.
+MACHINES = {
+    "amd64": Machine("qemu-system-x86_64", ("-cpu", "max"), "q35", "ttyS0"),
+    "arm64": Machine("qemu-system-aarch64", ("-cpu", "cortex-a72"), "virt", "ttyAMA0"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of a command."""
+
+    exit_status: int | None
+    """The command's own, as a shell gives it; None when the guest didn't get that far."""
+    output: str
+    """Standard output and standard error."""
+    seconds: float
+    """From the start of QEMU to its end."""
+    problem: str
+    """Why there is no exit status, with the end of the serial log; empty when there is one."""
+    directory: Path
+    """Holds serial.log, output, and whatever the command put into $GOSPAN_RESULTS."""
+
+
+def run(
+    kernel: Kernel,
+    command: Sequence[str],
+    *,
+    timeout: float = 120,
+    memory: int = 2048,
+    cpus: int = 2,
+    env: Mapping[str, str] | None = None,
+    cwd: Path = PROJECT,
+    writable: Sequence[Path] = (),
+    results: Path | None = None,
+) -> Result:
+    """Boot `kernel`, run `command` in `cwd` as root, without standard input, and power off.
+
+    `python` in `command` is the interpreter that has the project's dependencies. The environment is a small
+    fixed one plus `env`; it has GOSPAN_VM (the kernel's name) and GOSPAN_RESULTS (a directory shared with the
+    host: `results`, emptied first; by default build/vm/<kernel>-<arch>). `writable` names further directories
+    of the host that the guest may change. `timeout` is in seconds from the start of QEMU, `memory` in MiB.
+
+    A guest that doesn't finish gives a Result without an exit status.
+    Raises VmError when it can't be started at all.
+    """
+    machine = MACHINES[kernel.arch]
+    require(machine.qemu, "setpriv")
+    land = userland.of(kernel.arch, PROJECT)
+    directory = (results or RESULTS / f"{kernel.name}-{kernel.arch}").absolute()
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    shares = [directory, *land.writable, *writable]
+    for share in shares:
+        share.mkdir(parents=True, exist_ok=True)
+    environment = {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": "/root",
+        "LANG": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",
+        "GOSPAN_VM": kernel.name,
+        "GOSPAN_RESULTS": str(directory),
+        **land.env,
+        **(env or {}),
+    }
+    archive = _initramfs(
+        kernel,
+        busybox=userland.busybox(kernel.arch).read_bytes(),
+        settings={
+            "lower": str(land.root),
+            "visible": _words(land.visible),
+            "writable": _words(shares),
+            "results": str(directory),
+            "started": str(int(time.time())),
+            "hostname": f"gospan-{kernel.name}",
+        },
+        command=_script(command, cwd=cwd, environment=environment),
+    )
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gospan-vm-")))
+        (scratch / "initramfs").write_bytes(archive)
+        sockets = {"host": Path("/"), **{f"share{index}": path for index, path in enumerate(shares)}}
+        devices: list[str] = []
+        for tag, path in sockets.items():
+            stack.enter_context(_serving(path, scratch / tag, log=directory / f"virtiofsd-{tag}.log"))
+            devices += ["-chardev", f"socket,id={tag},path={scratch / tag}"]
+            devices += ["-device", f"vhost-user-fs-pci,chardev={tag},tag={tag}"]
+        arguments = [
+            *(machine.qemu, "-M", f"{machine.kind},memory-backend=memory", *machine.arguments),
+            *("-accel", "tcg,thread=multi", "-smp", str(cpus), "-m", str(memory)),
+            *("-object", f"memory-backend-memfd,id=memory,size={memory}M,share=on"),
+            *("-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none", "-no-reboot"),
+            *("-serial", f"file:{directory / 'serial.log'}", "-device", "virtio-rng-pci"),
+            *("-kernel", str(kernel.vmlinuz), "-initrd", str(scratch / "initramfs")),
+            *("-append", f"console={machine.console} panic=-1 quiet mitigations=off"),
+            *devices,
+        ]
+        begin = time.monotonic()
+        problem = _qemu(arguments, timeout=timeout, log=directory / "qemu.log")
+        seconds = time.monotonic() - begin
+    return _result(directory, seconds=seconds, problem=problem)
+
+
+def _initramfs(kernel: Kernel, *, busybox: bytes, settings: Mapping[str, str], command: str) -> bytes:
+    here = Path(__file__).parent
+    loaded = modules.collect(kernel.modules, MODULES)
+    lines = [f"{name}={shlex.quote(value)}\n" for name, value in settings.items()]
+    return compress(
+        cpio(
+            [
+                Entry("busybox", busybox),
+                Entry("init", (here / "init.sh").read_bytes()),
+                directory("guest"),
+                Entry("guest/inside.sh", (here / "inside.sh").read_bytes()),
+                Entry("guest/settings", "".join(lines).encode()),
+                Entry("guest/command", command.encode()),
+                directory("guest/modules"),
+                *(
+                    # The shell's order of names is the order of loading.
+                    Entry(f"guest/modules/{index:02d}-{name}.ko", content)
+                    for index, (name, content) in enumerate(loaded.items())
+                ),
+            ]
+        )
+    )
+
+
+def _words(paths: Sequence[Path]) -> str:
+    """Paths as a shell's words; one with a space in it would not survive."""
+    for path in paths:
+        if shlex.quote(str(path)) != str(path):
+            raise VmError(f"{path}: the path of a shared directory may hold no spaces or special characters")
+    return " ".join(map(str, paths))
+
+
+def _script(command: Sequence[str], *, cwd: Path, environment: Mapping[str, str]) -> str:
+    variables = [f"{name}={value}" for name, value in environment.items()]
+    return f"cd {shlex.quote(str(cwd))} && exec {shlex.join(['/usr/bin/env', '-i', *variables, *command])}\n"
+
+
+@contextmanager
+def _serving(path: Path, at: Path, *, log: Path) -> Iterator[None]:
+    """Serve the directory `path` to a guest on the socket `at`."""
+    program = virtiofsd()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener, log.open("wb") as output:
+        listener.bind(str(at))
+        listener.listen()
+        command = [str(program), f"--fd={listener.fileno()}"]
+        if program == LEGACY_VIRTIOFSD:
+            command += ["-o", f"source={path},cache=auto,sandbox=chroot,xattr", "-f"]
+        else:
+            command += [f"--shared-dir={path}", "--cache=auto", "--sandbox=chroot", "--xattr"]
+        server = _start(command, log=output, pass_fds=(listener.fileno(),))
+    try:
+        yield
+    finally:
+        _stop(server)
+
+
+def _qemu(arguments: Sequence[str], *, timeout: float, log: Path) -> str:
+    """Run QEMU to its end; what is wrong with that end, if anything is."""
+    with log.open("wb") as output:
+        qemu = _start(arguments, log=output)
+    try:
+        status = qemu.wait(timeout)
+    except subprocess.TimeoutExpired:
+        return f"no end after {timeout:g} s"
+    finally:
+        _stop(qemu)
+    return f"QEMU failed ({status}): {log.read_text(errors='replace').strip()}" if status else ""
+
+
+def _start(command: Sequence[str], *, log: BinaryIO, pass_fds: Sequence[int] = ()) -> subprocess.Popen[bytes]:
+    # pdeathsig: nothing stays behind even when this process is killed. An own session: the terminal's
+    # interrupt comes to this process alone, which then ends the others in order.
+    return subprocess.Popen(
+        ["setpriv", "--pdeathsig", "KILL", "--", *command],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        pass_fds=pass_fds,
+        start_new_session=True,
+    )
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _result(directory: Path, *, seconds: float, problem: str) -> Result:
+    output, status = (_text(directory / name) for name in ("output", "status"))
+    exit_status = int(status) if status.strip().isdecimal() else None
+    if exit_status is None:
+        serial = "\n".join(_text(directory / "serial.log").splitlines()[-25:])
+        problem = (
+            f"{problem or 'the guest ended without an exit status'}; the end of its serial log:\n{serial}"
+        )
+    else:
+        problem = ""
+    return Result(exit_status, output, seconds, problem, directory)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(errors="replace") if path.exists() else ""
