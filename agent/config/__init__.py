@@ -1,0 +1,57 @@
+"""Configuration: flags, environment, conf.d/*.toml, config.toml, defaults, in this precedence.
+
+`load()` gives a frozen `Config`; schema.py has every setting, render.py writes them out again.
+"""
+
+from agent.config.files import Problem
+from agent.config.load import DEFAULT_FILE, Config, ConfigError, find_files, load, uses_tls
+from agent.config.schema import (
+    AttachWay,
+    BufferKind,
+    Compression,
+    Discovery,
+    Export,
+    Kernel,
+    Level,
+    Libraries,
+    Log,
+    LogFormat,
+    Offsets,
+    Protocol,
+    Resources,
+    Sampler,
+    Sampling,
+    Settings,
+    Sink,
+    Status,
+)
+from agent.config.values import Selector
+
+__all__ = [
+    "DEFAULT_FILE",
+    "AttachWay",
+    "BufferKind",
+    "Compression",
+    "Config",
+    "ConfigError",
+    "Discovery",
+    "Export",
+    "Kernel",
+    "Level",
+    "Libraries",
+    "Log",
+    "LogFormat",
+    "Offsets",
+    "Problem",
+    "Protocol",
+    "Resources",
+    "Sampler",
+    "Sampling",
+    "Selector",
+    "Settings",
+    "Sink",
+    "Status",
+    "find_files",
+    "load",
+    "uses_tls",
+]

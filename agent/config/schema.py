@@ -1,0 +1,318 @@
+"""Every setting there is: its name, type, default and meaning. A new setting is one line here.
+
+The reference (docs/configuration.md), the commented default file (systemd/config.toml), the environment's
+names and the checks of files all follow from these dataclasses, and a test compares the written ones with
+them.
+"""
+
+# ruff: noqa: RUF009 -- key() is dataclasses.field() with our metadata, not a shared mutable default
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
+
+from agent.config.values import (
+    ENDPOINT,
+    FLAG,
+    HEADERS,
+    PAIRS,
+    SELECTORS,
+    TEXT,
+    WORDS,
+    Kind,
+    Pairs,
+    Selector,
+    duration,
+    fraction,
+    one_of,
+    size,
+    whole,
+)
+
+T = TypeVar("T")
+
+_METADATA = "gospan"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyInfo:
+    """What is known of one setting besides its name: kind, meaning, and whether its value is a secret."""
+
+    kind: Kind[Any]
+    doc: str
+    secret: bool = False
+
+
+def key(default: T, kind: Kind[T], doc: str, *, secret: bool = False) -> T:
+    """Declare a setting; `doc` is a sentence, shown in the reference and in the default file."""
+    declared: T = field(default=default, metadata={_METADATA: KeyInfo(kind, doc, secret)})
+    return declared
+
+
+class Sink(enum.Enum):
+    """Where finished spans go (OTEL_TRACES_EXPORTER)."""
+
+    OTLP = "otlp"
+    CONSOLE = "console"
+    NONE = "none"
+
+
+class Protocol(enum.Enum):
+    """OTLP's transports that are implemented."""
+
+    GRPC = "grpc"
+
+
+class Compression(enum.Enum):
+    """How requests are compressed."""
+
+    NONE = "none"
+    GZIP = "gzip"
+
+
+class BufferKind(enum.Enum):
+    """How records reach user space."""
+
+    AUTO = "auto"
+    RING = "ring"
+    PERF = "perf"
+
+
+class AttachWay(enum.Enum):
+    """How probes are attached."""
+
+    AUTO = "auto"
+    UPROBE_MULTI = "uprobe_multi"
+    PERF = "perf"
+    TRACEFS = "tracefs"
+
+
+class Level(enum.Enum):
+    """From which severity on messages are written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LogFormat(enum.Enum):
+    """How messages are written."""
+
+    AUTO = "auto"
+    CONSOLE = "console"
+    JOURNAL = "journal"
+    JSON = "json"
+
+
+class Sampler(enum.Enum):
+    """The samplers of OTEL_TRACES_SAMPLER that can be decided in the kernel."""
+
+    ALWAYS_ON = "always_on"
+    ALWAYS_OFF = "always_off"
+    TRACEIDRATIO = "traceidratio"
+    PARENTBASED_ALWAYS_ON = "parentbased_always_on"
+    PARENTBASED_ALWAYS_OFF = "parentbased_always_off"
+    PARENTBASED_TRACEIDRATIO = "parentbased_traceidratio"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Export:
+    """Where spans go, and how long they wait."""
+
+    sink: Sink = key(
+        Sink.OTLP, one_of(Sink), "Where spans go: to a collector, to standard output, or nowhere."
+    )
+    endpoint: str = key(
+        "http://localhost:4317",
+        ENDPOINT,
+        "The collector: http://, https:// (TLS) or unix:/path; port 4317 if none.",
+    )
+    protocol: Protocol = key(Protocol.GRPC, one_of(Protocol), "OTLP's transport. Only grpc for now.")
+    insecure: bool = key(False, FLAG, "No TLS for an endpoint written without http:// or https://.")
+    headers: Pairs = key((), HEADERS, "Headers sent with each request, such as an API key.", secret=True)
+    headers_file: str = key(
+        "",
+        TEXT,
+        "A file with a `name: value` header a line. Default: the systemd credential otlp-headers, if given.",
+    )
+    certificate: str = key("", TEXT, "PEM file of the authorities to trust. Default: the system's.")
+    client_key: str = key("", TEXT, "PEM file of our private key, for mutual TLS.")
+    client_certificate: str = key("", TEXT, "PEM file of our certificate chain, for mutual TLS.")
+    compression: Compression = key(Compression.NONE, one_of(Compression), "Compression of requests.")
+    timeout: float = key(10.0, duration(at_least=0.01, at_most=600), "How long one request may take.")
+    give_up_after: float = key(
+        0.0, duration(), "How long a batch is tried again before it is dropped; 0: as long as it takes."
+    )
+    queue_size: int = key(
+        32768,
+        whole(at_most=10_000_000),
+        "Spans that may wait (about 0.5 KiB each). When it is full, new ones are dropped.",
+    )
+    batch_size: int = key(2048, whole(at_most=100_000), "Spans in one request, at most.")
+    schedule_delay: float = key(
+        1.0,
+        duration(at_least=0.001, at_most=60),
+        "How long a span waits for company before its batch is sent.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discovery:
+    """Which processes are traced."""
+
+    enabled: bool = key(True, FLAG, "False: attach to nothing (OTEL_SDK_DISABLED).")
+    scan_interval: float = key(
+        10.0,
+        duration(at_least=0.1, at_most=3600),
+        "How often /proc is read for what exec events didn't tell.",
+    )
+    include: tuple[Selector, ...] = key(
+        (), SELECTORS, "Only processes that match one of these; empty: every Go process."
+    )
+    exclude: tuple[Selector, ...] = key((), SELECTORS, "Never processes that match one of these.")
+
+    def wants(self, *, exe: str, cmdline: str, user: str, uid: int | None = None) -> bool:
+        """Say whether a process with this executable path, command line and owner is to be traced."""
+        if not self.enabled:
+            return False
+        if any(selector.matches(exe=exe, cmdline=cmdline, user=user, uid=uid) for selector in self.exclude):
+            return False
+        return not self.include or any(
+            selector.matches(exe=exe, cmdline=cmdline, user=user, uid=uid) for selector in self.include
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel:
+    """How the kernel is used. The defaults find out what it can do."""
+
+    buffer: BufferKind = key(
+        BufferKind.AUTO, one_of(BufferKind), "Ring buffer (5.8 and later) or perf buffer."
+    )
+    buffer_size: int = key(
+        8 << 20,
+        size(at_least=64 << 10, at_most=1 << 30),
+        "Size of the event buffer; rounded up to a power of two.",
+    )
+    attach: AttachWay = key(
+        AttachWay.AUTO, one_of(AttachWay), "How probes are attached; auto tries them in this order."
+    )
+    drain_interval: float = key(
+        0.1,
+        duration(at_least=0.001, at_most=10),
+        "How often records are fetched; earlier when the buffer fills.",
+    )
+    max_in_flight: int = key(
+        16384, whole(at_least=64, at_most=1 << 22), "Spans that may be open at a time on the whole machine."
+    )
+    max_executables: int = key(256, whole(at_most=65536), "Executable files that may be traced at a time.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Libraries:
+    """Which Go libraries are traced."""
+
+    enabled: tuple[str, ...] = key((), WORDS, "Only these libraries; empty: all.")
+    disabled: tuple[str, ...] = key((), WORDS, "Not these libraries.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offsets:
+    """Where field offsets come from, besides the executable itself."""
+
+    file: str = key("", TEXT, "An offset table to use instead of the installed one.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """What is written about the agent's own doings."""
+
+    level: Level = key(Level.INFO, one_of(Level, aliases={"warn": Level.WARNING}), "From which severity on.")
+    format: LogFormat = key(
+        LogFormat.AUTO,
+        one_of(LogFormat),
+        "auto: the journal under systemd, readable lines on a terminal, else JSON.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """Which traces are recorded; decided in the kernel where a trace begins."""
+
+    name: Sampler = key(
+        Sampler.PARENTBASED_ALWAYS_ON, one_of(Sampler), "The sampler, as OpenTelemetry names it."
+    )
+    arg: float = key(1.0, fraction(), "The share of traces for the two traceidratio samplers.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What is said of every traced process, unless its own environment says otherwise."""
+
+    service_name: str = key(
+        "", TEXT, "service.name of processes that don't set their own; empty: unit, then executable."
+    )
+    attributes: Pairs = key((), PAIRS, "Resource attributes added to every process's own.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """What the running agent shows of itself."""
+
+    recent_spans: int = key(
+        1000, whole(at_least=0, at_most=100_000), "Finished spans kept in memory for `gospan spans`; 0: none."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All settings, by section. The names here are the sections' names in the file."""
+
+    export: Export = field(default_factory=Export)
+    discovery: Discovery = field(default_factory=Discovery)
+    kernel: Kernel = field(default_factory=Kernel)
+    libraries: Libraries = field(default_factory=Libraries)
+    offsets: Offsets = field(default_factory=Offsets)
+    sampler: Sampling = field(default_factory=Sampling)
+    resource: Resources = field(default_factory=Resources)
+    log: Log = field(default_factory=Log)
+    status: Status = field(default_factory=Status)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting with its place: `export.timeout`."""
+
+    section: str
+    name: str
+    default: object
+    info: KeyInfo
+
+    @property
+    def path(self) -> str:
+        """The dotted name, as messages and flags use it."""
+        return f"{self.section}.{self.name}"
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it."""
+        return f"GOSPAN_{self.section}_{self.name}".upper()
+
+
+SECTIONS: dict[str, type[Any]] = {
+    item.name: type(getattr(Settings(), item.name)) for item in fields(Settings)
+}
+
+
+def settings() -> Iterator[Setting]:
+    """Give every setting, in the order of the reference."""
+    for section, cls in SECTIONS.items():
+        for item in fields(cls):
+            yield Setting(section, item.name, item.default, item.metadata[_METADATA])
+
+
+BY_PATH: dict[str, Setting] = {setting.path: setting for setting in settings()}
