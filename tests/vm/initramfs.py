@@ -23,14 +23,14 @@ def directory(path: str) -> Entry:
 
 
 def cpio(entries: Iterable[Entry]) -> bytes:
-    """Pack `entries` in the kernel's "newc" format.
+    """Pack `entries` in the kernel's "newc" format. Directories must come before what is in them.
 
-    The kernel's Documentation/driver-api/early-userspace/buffer-format.rst describes it. Directories must come before what is in them.
+    The kernel's Documentation/driver-api/early-userspace/buffer-format.rst describes the format.
     """
     packed = bytearray()
     for number, entry in enumerate([*entries, Entry(_TRAILER, mode=0)], start=1):
         name = entry.path.encode() + b"\0"
-        # inode, mode, uid, gid, links, mtime, size, device and rdevice (major, minor), length of name, checksum
+        # inode, mode, uid, gid, links, mtime, size, dev and rdev (major, minor), length of the name, checksum
         fields = (number, entry.mode, 0, 0, 1, 0, len(entry.content), 0, 0, 0, 0, len(name), 0)
         packed += b"070701" + b"".join(b"%08X" % field for field in fields)
         packed += name

@@ -1,13 +1,36 @@
 """The programs that a guest has: the host's own, or Debian's for another architecture."""
 
+import hashlib
+import subprocess
+import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.vm import archive
-from tests.vm.tools import cache
+from tests.vm.tools import VmError, cache
 
 SUITE = "bookworm"
+PYTHON = (3, 11)
+"""The Python of SUITE."""
+
+# What a guest needs beside the kernel; the dependencies come along. libstdc++6 is for grpc's wheel.
+PACKAGES = (
+    *("base-files", "bash", "coreutils", "dash", "findutils", "grep", "sed"),
+    *("iproute2", "mount", "procps", "util-linux"),
+    *("libbpf1", "libstdc++6", "python3"),
+)
+
+# Debian 12 expects these links before its first package is unpacked; its base-files doesn't have them.
+_MERGED = ("bin", "lib", "sbin")
+_FILES = {
+    "etc/passwd": "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n",
+    "etc/group": "root:x:0:\nnogroup:x:65534:\n",
+    "etc/hosts": "127.0.0.1 localhost\n",
+    "etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
+}
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,22 +46,92 @@ class Userland:
 
 
 def of(arch: str, project: Path) -> Userland:
-    """The userland for guests of `arch`, with the project and its Python dependencies."""
+    """The userland for guests of `arch`, with the project and its Python dependencies.
+
+    For amd64 it is the host's. For others it is downloaded once: the programs from Debian, the dependencies as
+    wheels that requirements.lock names. Raises VmError when that can't be done.
+    """
     if arch == "amd64":
-        return Userland(
-            root=Path("/"),
-            env={"PATH": f"{project}/.venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
-        )
-    raise NotImplementedError
+        return Userland(root=Path("/"), env={"PATH": f"{project}/.venv/bin:{_PATH}"})
+    libraries = _wheels(project / "requirements.lock", arch)
+    # Without an installation nobody has compiled the Python modules, and compiling takes an emulated processor
+    # longer than all else. What one guest has compiled, the next ones find.
+    compiled = cache() / "pycache" / arch
+    return Userland(
+        root=_unpacked(arch),
+        visible=(project, libraries),
+        writable=(compiled,),
+        env={"PATH": _PATH, "PYTHONPATH": f"{project}:{libraries}", "PYTHONPYCACHEPREFIX": str(compiled)},
+    )
 
 
 def busybox(arch: str) -> Path:
     """Busybox for `arch`, linked statically: the shell that boots a guest."""
-    path = cache() / "busybox" / arch / "bin" / "busybox"
-    if not path.exists():
-        scratch = path.parents[1].with_name(f".new-{arch}")
-        with archive.debian(SUITE, arch) as suite:
-            packages = suite.download(["busybox-static"], into=suite.root / "busybox")
-            archive.unpack(packages, into=scratch)
-        archive.replace(path.parents[1], by=scratch)
-    return path
+    home = cache() / "busybox" / arch
+    if not home.exists():
+        with (
+            tempfile.TemporaryDirectory(dir=_made(home.parent), prefix=".new-") as scratch,
+            archive.debian(SUITE, arch) as suite,
+        ):
+            archive.unpack(
+                suite.download(["busybox-static"], into=suite.root / "busybox"), into=Path(scratch) / "root"
+            )
+            archive.replace(home, by=Path(scratch) / "root")
+    return home / "bin" / "busybox"
+
+
+def _unpacked(arch: str) -> Path:
+    """Debian's packages for `arch`, unpacked but not configured: enough to run programs from."""
+    home = cache() / "userland" / f"{SUITE}-{arch}-{_digest(' '.join(PACKAGES).encode())}"
+    if home.exists():
+        return home
+    with (
+        tempfile.TemporaryDirectory(dir=_made(home.parent), prefix=".new-") as scratch,
+        archive.debian(SUITE, arch) as suite,
+    ):
+        root = Path(scratch) / "root"
+        for name in _MERGED:
+            _made(root / "usr" / name)
+            (root / name).symlink_to(f"usr/{name}")
+        archive.unpack(suite.download_with_dependencies(PACKAGES), into=root)
+        for name, content in _FILES.items():
+            (root / name).write_text(content)
+        _made(root / "usr/local/bin").joinpath("python").symlink_to("/usr/bin/python3")
+        archive.replace(home, by=root)
+    return home
+
+
+def _wheels(lock: Path, arch: str) -> Path:
+    """The packages that the lock file names, as wheels for `arch`, on one path for Python."""
+    if not lock.exists():
+        raise VmError(f"{lock} is missing: guests for {arch} get their Python packages from it")
+    home = cache() / "wheels" / f"{arch}-python{PYTHON[0]}.{PYTHON[1]}-{_digest(lock.read_bytes())}"
+    if home.exists():
+        return home
+    machine = {"arm64": "aarch64"}[arch]
+    # glibc 2.36 of Debian 12 takes wheels for every older one.
+    platforms = [f"manylinux_2_{minor}_{machine}" for minor in range(36, 16, -1)] + [
+        f"manylinux2014_{machine}"
+    ]
+    with tempfile.TemporaryDirectory(dir=_made(home.parent), prefix=".new-") as scratch:
+        command = [
+            *(sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"),
+            *("--require-hashes", "--no-deps", "--only-binary=:all:", "--no-compile"),
+            *("--implementation", "cp", "--python-version", f"{PYTHON[0]}.{PYTHON[1]}"),
+            *(f"--platform={platform}" for platform in platforms),
+            *("--target", f"{scratch}/packages", "-r", str(lock)),
+        ]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise VmError(f"the Python packages for {arch} can't be had:\n{done.stderr.strip()}")
+        archive.replace(home, by=Path(scratch) / "packages")
+    return home
+
+
+def _made(directory: Path) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:12]
