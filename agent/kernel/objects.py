@@ -178,9 +178,8 @@ def _prepare(
             libbpf.map_set_kind(maps[name], kind=kind, key_size=4, value_size=4)
             libbpf.map_set_max_entries(maps[name], libbpf.possible_cpus())
         else:
-            handle_of = maps[name]
-            sizes = libbpf.map_key_size(handle_of), libbpf.map_value_size(handle_of)
-            libbpf.map_set_kind(handle_of, kind=kind, key_size=sizes[0], value_size=sizes[1])
+            key, value = libbpf.map_key_size(maps[name]), libbpf.map_value_size(maps[name])
+            libbpf.map_set_kind(maps[name], kind=kind, key_size=key, value_size=value)
     for name, entries in options.max_entries.items():
         libbpf.map_set_max_entries(maps[name], entries)
     for name, fd in options.shared.items():
@@ -199,10 +198,7 @@ def _set_constants(
         variable = types.variables.get(name)
         if variable is None or not variable.section.startswith(".rodata"):
             raise KernelError(f"{path} has no constant {name}", hint="declare it `const volatile`")
-        memory = next(
-            (libbpf.map_initial_value(one) for key, one in maps.items() if key.endswith(variable.section)),
-            None,
-        )
+        memory = libbpf.map_initial_value(maps[variable.section]) if variable.section in maps else None
         data = encode(variable, value)
         if memory is None or variable.offset + len(data) > len(memory):
             raise KernelError(f"{path}: the constant {name} lies outside of its section {variable.section}")
