@@ -1,0 +1,111 @@
+"""x86-64 code, as far as probes need it: where a function can be probed on entry, and where it returns.
+
+What the kernel does with a probed instruction is in arch/x86/kernel/uprobes.c: it refuses some (is_prefix_bad,
+good_insns_64), emulates a few (branch_setup_xol_ops, push_setup_xol_ops; pushes since 4.16), and single-steps the rest.
+"""
+
+import capstone
+from capstone import x86
+
+from agent.executable.errors import NoPlaceError
+from agent.executable.instructions import PROLOGUE, Entry, Instruction, choose_entry
+
+_PADDING = b"\xcc"
+_RET = b"\xc3"
+
+_SCRATCH = frozenset(
+    {
+        x86.X86_REG_EFLAGS,
+        x86.X86_REG_R12,
+        x86.X86_REG_R12D,
+        x86.X86_REG_R13,
+        x86.X86_REG_R13D,
+        x86.X86_REG_RIP,
+    }
+)
+"""Registers that hold no argument, receiver, closure context or g in Go's ABI (cmd/compile/abi-internal.md)."""
+
+_LEGACY_PREFIXES = frozenset({0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3})
+_BAD_PREFIXES = frozenset({0x26, 0x2E, 0x36, 0x3E, 0xF0})
+_BAD_OPCODES = frozenset(
+    b"\x06\x07\x0e\x16\x17\x1e\x1f\x27\x2f\x37\x3f\x60\x61\x62\x6c\x6d\x6e\x6f\x82\x9a\xcc\xcd\xce\xcf"
+    b"\xd4\xd5\xd6\xe4\xe5\xe6\xe7\xea\xec\xed\xee\xef\xf1\xf4\xfa\xfb"
+)
+"""The zeros of good_insns_64; an opcode that begins with 0f always passes it."""
+
+
+def is_emulated(code: bytes) -> bool:
+    """Whether the kernel emulates the instruction with these bytes, instead of single-stepping it.
+
+    Forms with prefixes are left out, but for the one push has: kernels differ there and Go's compiler emits none.
+    """
+    first = code[0]
+    if len(code) == 1:
+        return first == 0x90 or 0x50 <= first <= 0x57
+    if first == 0x41:
+        return len(code) == 2 and 0x50 <= code[1] <= 0x57
+    return first in (0xE8, 0xE9, 0xEB) or 0x70 <= first <= 0x7F or (first == 0x0F and 0x80 <= code[1] <= 0x8F)
+
+
+def is_refused(code: bytes) -> bool:
+    """Whether the kernel refuses a uprobe on the instruction with these bytes."""
+    at = 0
+    while at < len(code) - 1 and code[at] in _LEGACY_PREFIXES:
+        at += 1
+    if not _BAD_PREFIXES.isdisjoint(code[:at]):
+        return True
+    if at < len(code) - 1 and code[at] & 0xF0 == 0x40:
+        at += 1
+    return code[at] in _BAD_OPCODES
+
+
+def decode(code: bytes, address: int) -> list[Instruction]:
+    """The instructions of a function's body, without the padding behind it. Raises NoPlaceError if a byte is none."""
+    code = code.rstrip(_PADDING)
+    disassembler = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+    found = [
+        Instruction(at, code[at - address : at - address + size], f"{mnemonic} {operands}".rstrip())
+        for at, size, mnemonic, operands in disassembler.disasm_lite(code, address)
+    ]
+    end = found[-1].address + len(found[-1].code) if found else address
+    if end != address + len(code):
+        raise NoPlaceError(f"its body can't be decoded at {end:#x}")
+    return found
+
+
+def returns(body: list[Instruction]) -> list[Instruction]:
+    """The instructions by which the function returns."""
+    return [instruction for instruction in body if instruction.code == _RET]
+
+
+def _target(instruction: Instruction) -> int | None:
+    """Where a direct jump goes, conditional or not; None for everything else."""
+    code = instruction.code
+    if len(code) == 2 and (code[0] == 0xEB or 0x70 <= code[0] <= 0x7F):
+        relative = code[1:]
+    elif (len(code) == 5 and code[0] == 0xE9) or (
+        len(code) == 6 and code[0] == 0x0F and 0x80 <= code[1] <= 0x8F
+    ):
+        relative = code[-4:]
+    else:
+        return None
+    return instruction.address + len(code) + int.from_bytes(relative, "little", signed=True)
+
+
+def entry(body: list[Instruction]) -> Entry:
+    """The best instruction for an entry probe: `PUSHQ BP` behind the stack check, from Go 1.21 on."""
+    disassembler = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+    disassembler.detail = True
+    code = b"".join(instruction.code for instruction in body[:PROLOGUE])
+    ends = {detail.address for detail in disassembler.disasm(code, body[0].address) if _ends_search(detail)}
+    return choose_entry(body, target=_target, is_emulated=is_emulated, ends_search=ends)
+
+
+def _ends_search(detail: capstone.CsInsn) -> bool:
+    if any(
+        detail.group(group) for group in (capstone.CS_GRP_JUMP, capstone.CS_GRP_CALL, capstone.CS_GRP_RET)
+    ):
+        return True
+    if not _SCRATCH.issuperset(detail.regs_access()[1]):
+        return True
+    return any(op.type == x86.X86_OP_MEM and op.access & capstone.CS_AC_WRITE for op in detail.operands)

@@ -1,0 +1,120 @@
+"""A64 code, as far as probes need it: where a function can be probed on entry, and where it returns.
+
+What the kernel does with a probed instruction is in arch/arm64/kernel/probes/decode-insn.c: it simulates branches and
+PC-relative loads, refuses what can't run elsewhere (aarch64_insn_is_steppable), and single-steps the rest. The masks below
+are the architecture's; the kernel's stand in arch/arm64/include/asm/insn.h.
+"""
+
+import struct
+
+import capstone
+
+from agent.executable.errors import NoPlaceError
+from agent.executable.instructions import PROLOGUE, Entry, Instruction, choose_entry
+
+_RET = b"\xc0\x03\x5f\xd6"
+
+_SIMULATED = (
+    (0x7C000000, 0x14000000),  # b, bl
+    (0xFF000010, 0x54000000),  # b.cond
+    (0x7E000000, 0x34000000),  # cbz, cbnz
+    (0x7E000000, 0x36000000),  # tbz, tbnz
+    (0x1F000000, 0x10000000),  # adr, adrp
+    (0xBF000000, 0x18000000),  # ldr (literal)
+    (0xFF000000, 0x98000000),  # ldrsw (literal)
+    (0xFFFFFC1F, 0xD61F0000),  # br
+    (0xFFFFFC1F, 0xD63F0000),  # blr
+    (0xFFFFFC1F, 0xD65F0000),  # ret
+)
+"""(mask, value) of the instructions arm_probe_decode_insn has a handler for."""
+
+_UNSTEPPABLE = (
+    (0x1C000000, 0x14000000),  # branches, exceptions, system instructions
+    (0x3B000000, 0x18000000),  # loads of literals
+    (0x3F000000, 0x08000000),  # exclusive loads and stores
+)
+_NOP = 0xD503201F
+
+_SCRATCH = frozenset({"x16", "w16", "x17", "w17", "x27", "w27", "nzcv"})
+"""What Go's stack check uses: registers that hold no argument (cmd/compile/abi-internal.md: R16, R17, R27)."""
+
+_COMPARES = frozenset({"cmp", "cmn", "tst", "nop"})
+_HARMLESS = frozenset({"ldr", "sub", "subs", "add", "adds", "mov", "movz", "movn", "movk", "orr"})
+"""Instructions that write no memory; Go makes its stack check of these."""
+
+
+def is_emulated(code: bytes) -> bool:
+    """Whether every kernel simulates this instruction, instead of single-stepping it."""
+    (word,) = struct.unpack("<I", code)
+    return any(word & mask == value for mask, value in _SIMULATED)
+
+
+def is_refused(code: bytes) -> bool:
+    """Whether the kernel refuses a uprobe on this instruction; a few hints it takes are counted as refused."""
+    (word,) = struct.unpack("<I", code)
+    return (
+        not is_emulated(code) and word != _NOP and any(word & mask == value for mask, value in _UNSTEPPABLE)
+    )
+
+
+def decode(code: bytes, address: int) -> list[Instruction]:
+    """The instructions of a function's body, zeros behind it left out. Text is given to the first few and to returns.
+
+    Raises NoPlaceError if the body isn't made of whole instructions or the first few aren't valid.
+    """
+    if address % 4 or len(code) % 4:
+        raise NoPlaceError(f"its body at {address:#x} isn't made of whole instructions")
+    words = [code[at : at + 4] for at in range(0, len(code), 4)]
+    while words and words[-1] == b"\0\0\0\0":
+        words.pop()
+    disassembler = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM)
+    texts = [
+        f"{mnemonic} {operands}".rstrip()
+        for _, _, mnemonic, operands in disassembler.disasm_lite(b"".join(words[:PROLOGUE]), address)
+    ]
+    if not words or len(texts) < min(len(words), PROLOGUE):
+        raise NoPlaceError(f"its body can't be decoded at {address + 4 * len(texts):#x}")
+    return [
+        Instruction(
+            address + 4 * index, word, texts[index] if index < PROLOGUE else "ret" if word == _RET else ""
+        )
+        for index, word in enumerate(words)
+    ]
+
+
+def returns(body: list[Instruction]) -> list[Instruction]:
+    """The instructions by which the function returns."""
+    return [instruction for instruction in body if instruction.code == _RET]
+
+
+def _target(instruction: Instruction) -> int | None:
+    """Where a direct jump goes, conditional or not; None for everything else."""
+    word: int = struct.unpack("<I", instruction.code)[0]
+    if word & 0xFC000000 == 0x14000000:
+        bits, field = 26, word
+    elif word & 0xFF000010 == 0x54000000 or word & 0x7E000000 == 0x34000000:
+        bits, field = 19, word >> 5
+    elif word & 0x7E000000 == 0x36000000:
+        bits, field = 14, word >> 5
+    else:
+        return None
+    field &= (1 << bits) - 1
+    offset: int = field - (field >> bits - 1 << bits)
+    return instruction.address + 4 * offset
+
+
+def entry(body: list[Instruction]) -> Entry:
+    """The best instruction for an entry probe: the stack check's `B.LS`, or the first that is simulated if there is no check."""
+    disassembler = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM)
+    disassembler.detail = True
+    code = b"".join(instruction.code for instruction in body[:PROLOGUE])
+    ends = {detail.address for detail in disassembler.disasm(code, body[0].address) if _ends_search(detail)}
+    return choose_entry(body, target=_target, is_emulated=is_emulated, ends_search=ends)
+
+
+def _ends_search(detail: capstone.CsInsn) -> bool:
+    if detail.mnemonic in _COMPARES:  # capstone takes their first operand for a result
+        return False
+    return detail.mnemonic not in _HARMLESS or not _SCRATCH.issuperset(
+        map(detail.reg_name, detail.regs_access()[1])
+    )

@@ -1,0 +1,172 @@
+"""One executable file, and all that is asked about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import cached_property, wraps
+from types import TracebackType
+from typing import TypeVar, cast
+
+from agent.executable import pclntab
+from agent.executable.buildinfo import BuildInfo, find_build_info
+from agent.executable.elf import Image
+from agent.executable.errors import CorruptError, ExecutableError
+from agent.executable.itabs import Itab, read_itabs
+from agent.executable.maps import MapGeometry, find_map_geometry
+from agent.executable.moduledata import Moduledata, find_moduledata
+from agent.executable.names import TypeNames
+from agent.executable.places import Body, Function, Place
+from agent.executable.source import Source
+from agent.executable.structs import Struct, StructReader
+
+_NOTE_GO_BUILD_ID = (b"Go", 4)
+_NOTE_GNU_BUILD_ID = (b"GNU", 3)
+
+_M = TypeVar("_M", bound=Callable[..., object])
+
+
+def _naming(method: _M) -> _M:
+    """Let every error of a method name the file."""
+
+    @wraps(method)
+    def named(self: Executable, *args: object, **kwargs: object) -> object:
+        try:
+            return method(self, *args, **kwargs)
+        except ExecutableError as error:
+            error.path = error.path or self.path
+            raise
+
+    return cast(_M, named)
+
+
+class Executable:
+    """A Go program in a file: build info, functions, types and places for probes.
+
+    Addresses are those the linker gave; in a position-independent program (`pie`) they are shifted at run time, file offsets
+    are not. Everything is looked up on demand and may raise ExecutableError (a file can be damaged anywhere).
+
+    Raises ExecutableError if the file can't be read, NotGoError if it is no Go program, UnsupportedError if it is one of another
+    kind than this agent reads, CorruptError if it is damaged.
+    """
+
+    def __init__(self, path: str, *, fd: int | None = None) -> None:
+        """Open `path`; with `fd`, read that open file instead (it is duplicated) and use `path` in messages only."""
+        self.path = path
+        self._source = Source(path, fd)
+        self._bodies: dict[int, Body] = {}
+        try:
+            self._open()
+        except BaseException:
+            self._source.close()
+            raise
+
+    @_naming
+    def _open(self) -> None:
+        self._image = Image(self._source)
+        self.arch = self._image.arch
+        self.pie = self._image.pie
+        self.build_info: BuildInfo = find_build_info(self._image)
+        notes = {(note.owner, note.kind): note.descriptor for note in self._image.notes()}
+        self.build_id = notes.get(_NOTE_GO_BUILD_ID, b"").decode("utf-8", "replace")
+        self.gnu_build_id = notes.get(_NOTE_GNU_BUILD_ID, b"").hex()
+
+    def close(self) -> None:
+        """Close the file; idempotent."""
+        self._source.close()
+        self._bodies.clear()
+
+    def __enter__(self) -> Executable:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @cached_property
+    def _tables(self) -> tuple[pclntab.Pclntab, Moduledata]:
+        tried = 0
+        for table in pclntab.find_pclntab(self._image):
+            module = find_moduledata(self._image, table, self.build_info.minor)
+            if module is not None:
+                return table, module
+            tried += 1
+            if tried == 16:
+                break
+        raise CorruptError("its function table or moduledata can't be found; was it packed or obfuscated?")
+
+    @cached_property
+    def _names(self) -> TypeNames:
+        return TypeNames(self._image, self._tables[1])
+
+    @cached_property
+    def _structs(self) -> StructReader:
+        return StructReader(self._image, self._tables[1])
+
+    @property
+    @_naming
+    def known_layout(self) -> bool:
+        """Whether this Go release's moduledata was known, or read by the program's own description of it."""
+        return self._tables[1].known_layout
+
+    @_naming
+    def functions(self, names: Collection[str]) -> Mapping[str, tuple[Function, ...]]:
+        """The functions with these linker names, by wanted name; missing where there is none.
+
+        Vendored copies count as the wanted name, so there may be several. Function.name is the one found.
+        """
+        table, module = self._tables
+        return {
+            wanted: tuple(self._function(module, entry) for entry in entries)
+            for wanted, entries in pclntab.find_entries(self._image, table, names).items()
+        }
+
+    def _function(self, module: Moduledata, entry: pclntab.Entry) -> Function:
+        address = module.text_address(entry.offset)
+        segment = self._image.segment(address, entry.size)
+        if segment is None or not segment.executable:
+            raise CorruptError(f"function {entry.name} at {address:#x} lies outside the code")
+        return Function(entry.name, address, entry.size, self._image.file_offset(address))
+
+    @_naming
+    def structs(self, names: Collection[str]) -> Mapping[str, Struct]:
+        """The struct types with these names (`net/http.Request`), by wanted name; missing where there is none.
+
+        A package's own type goes before a vendored copy of it. See structs.StructReader.find.
+        """
+        return self._structs.find(names)
+
+    @_naming
+    def all_structs(self) -> list[Struct]:
+        """Every defined struct type in the program."""
+        return list(self._structs.all())
+
+    @_naming
+    def map_geometry(self, name: str) -> MapGeometry | None:
+        """Where keys and elems are in a Swiss map of this type (`net/http.Header`); None before Go 1.24 or without the type."""
+        return find_map_geometry(self._image, self._tables[1], name)
+
+    @_naming
+    def itabs(self) -> Mapping[int, Itab]:
+        """What each itab in the file stands for, by its address."""
+        return read_itabs(self._image, self._tables[1], self._names)
+
+    @_naming
+    def type_name(self, address: int) -> str | None:
+        """The full name of the type whose descriptor is at `address`, such as `*net/http.body`; None if none is there."""
+        return self._names.at(address)
+
+    @_naming
+    def entry_place(self, function: Function) -> Place:
+        """Where to probe calls of a function. Raises NoPlaceError if there is no safe place."""
+        return self._body(function).entry()
+
+    @_naming
+    def return_places(self, function: Function) -> tuple[Place, ...]:
+        """Where to probe returns from a function; empty if it has none. Raises NoPlaceError if it can't be decoded."""
+        return self._body(function).returns()
+
+    def _body(self, function: Function) -> Body:
+        if function.address not in self._bodies:
+            self._bodies[function.address] = Body(self._image, function)
+        return self._bodies[function.address]

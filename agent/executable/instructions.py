@@ -1,0 +1,76 @@
+"""What amd64.py and arm64.py have in common: an instruction, and the choice of one for an entry probe."""
+
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+PROLOGUE = 16
+"""How many instructions from its start on are looked at for a function's entry. A stack check takes 5 at most."""
+
+_MORESTACK = 64
+"""How many the path through runtime.morestack back to the start may have: it saves and restores the argument registers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """A machine instruction: its address, its bytes, and its text."""
+
+    address: int
+    code: bytes
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """The instruction chosen for an entry probe.
+
+    `once`: it runs once a call, because no stack check follows it. A function whose check fails starts anew.
+    """
+
+    instruction: Instruction
+    emulated: bool
+    once: bool
+
+
+def choose_entry(
+    body: Sequence[Instruction],
+    *,
+    target: Callable[[Instruction], int | None],
+    is_emulated: Callable[[bytes], bool],
+    ends_search: Collection[int],
+) -> Entry:
+    """The cheapest instruction that every call reaches once, with the arguments where the caller put them.
+
+    That is the first emulated one behind the stack check; where something stops the search before it, the check's own branch;
+    else the function's first instruction. `target` gives where a direct jump goes. `ends_search` holds the addresses of
+    instructions after which the arguments may be gone, because they write memory or a register that may hold one, or that
+    lead elsewhere.
+    """
+    start = body[0].address
+    jumps = [(at.address, to) for at, to in ((at, target(at)) for at in body) if to is not None]
+    restarts = {at for at, to in jumps if to == start}
+    loops = {to for at, to in jumps if start < to <= at}
+    checked = not restarts
+    best = Entry(body[0], emulated=is_emulated(body[0].code), once=checked)
+    for instruction in body[:PROLOGUE]:
+        if instruction.address in loops:
+            break
+        if is_emulated(instruction.code):
+            to = target(instruction)
+            if to is not None and _leads_to(body, to, restarts):
+                best = Entry(instruction, emulated=True, once=False)
+                checked = True
+                continue
+            if checked:
+                return Entry(instruction, emulated=True, once=True)
+        if instruction.address in ends_search or target(instruction) is not None:
+            break
+    return best
+
+
+def _leads_to(body: Sequence[Instruction], address: int, restarts: Collection[int]) -> bool:
+    """Whether the straight way from `address` on comes to one of the jumps in `restarts`."""
+    at = bisect_left(body, address, key=lambda instruction: instruction.address)
+    if at == len(body) or body[at].address != address:
+        return False
+    return any(instruction.address in restarts for instruction in body[at : at + _MORESTACK])
