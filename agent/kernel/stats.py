@@ -95,6 +95,8 @@ def counted() -> Iterator[None]:
                 yield
                 return
             error.hint = "before Linux 5.8: sysctl kernel.bpf_stats_enabled=1"
+        elif error.errno == errno.EPERM:
+            error.hint = "CAP_SYS_ADMIN is needed"
         raise
     try:
         yield
