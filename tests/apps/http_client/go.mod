@@ -1,0 +1,3 @@
+module gospan.test/http_client
+
+go 1.24
