@@ -107,7 +107,7 @@ class Features:
 def features() -> Features:
     """Find out, at the first call, what works here; raise KernelError only if libbpf can't be loaded."""
     release = parse_release(os.uname().release)
-    missing = missing_capabilities(Path("/proc/self/status").read_text())
+    missing = missing_capabilities(Path("/proc/self/status").read_text(), release)
     memory_lock = _memory_lock(release)
     with _program() as program, _program(syscalls.BPF_TRACE_UPROBE_MULTI) as multi, _scratch_file() as path:
         uprobe_multi = _try_attach(Backend.UPROBE_MULTI, multi, path)
@@ -255,12 +255,13 @@ def _cookies(program: _Loaded, path: str, *, linked: bool) -> Feature:
 
 
 def _write_user(program: _Loaded, missing: tuple[MissingCapability, ...]) -> Feature:
-    lockdown = _lockdown()
-    reason = (
-        f"the kernel is locked down for {lockdown}"
-        if lockdown
-        else "no CAP_SYS_ADMIN, or a locked down kernel"
-    )
+    state = lockdown()
+    if state:
+        reason = f"the kernel is locked down ({state})"
+    elif any(one.name == "CAP_SYS_ADMIN" for one in missing):
+        reason = "CAP_SYS_ADMIN is missing"
+    else:
+        reason = "the kernel seems to be locked down"
     return _loads(
         program,
         instructions.WRITE_USER,
