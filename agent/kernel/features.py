@@ -20,7 +20,7 @@ from agent.kernel import instructions, libbpf, stats, syscalls
 from agent.kernel.attach import Backend, attach, attach_raw_tracepoint
 from agent.kernel.errors import KernelError, describe
 from agent.kernel.maps import MapType
-from agent.kernel.privileges import MissingCapability, missing_capabilities
+from agent.kernel.privileges import MissingCapability, lockdown, missing_capabilities
 
 _CANNOT_LOAD = "Not known, since BPF programs can't be loaded."
 
