@@ -1,0 +1,1 @@
+"""Records to spans: decoding, templates, resources, export."""

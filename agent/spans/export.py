@@ -1,0 +1,260 @@
+"""Sending spans: one thread with a bounded queue, that tries again as OTLP says, and counts what it drops."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from agent.config import Export
+from agent.log import Event, StateLog
+from agent.spans.delivery import Accepted, Backoff, Failed, Transport
+from agent.spans.otlp import Origin
+from agent.spans.queue import Batch, SpanQueue
+
+QUEUE_FULL = "queue_full"
+REJECTED = "rejected"
+NOT_RETRYABLE = "not_retryable"
+GAVE_UP = "gave_up"
+SHUTDOWN = "shutdown"
+
+# How long after the last loss the next one is news again, in seconds.
+_LOSS_REMEMBERED = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportStatus:
+    """The exporter's counts since the start; spans throughout.
+
+    Every span put is in exactly one of `sent`, `held` and the values of `dropped` (in two for a moment, while
+    a batch ends). `failing_since` is a Unix time, or None while all is well; `last_error` stays after a
+    recovery.
+    """
+
+    destination: str
+    sent: int
+    held: int
+    dropped: Mapping[str, int]
+    requests: int
+    retries: int
+    failing_since: float | None = None
+    last_error: str | None = None
+
+
+@dataclass(slots=True)
+class _Counts:
+    """What the worker counts; the producer's own counter is `queue_full` and `late`."""
+
+    sent: int = 0
+    requests: int = 0
+    retries: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    failing_since: float | None = None
+    last_error: str | None = None
+    last_rejection: str | None = None
+
+
+class Exporter:
+    """Takes encoded spans from one thread and sends them from another.
+
+    `open_transport` is called in the worker's thread, so that the start doesn't wait for gRPC to be imported.
+    Nothing here blocks or raises in the producer's thread.
+    """
+
+    def __init__(
+        self,
+        settings: Export,
+        open_transport: Callable[[Export], Transport],
+        *,
+        log: StateLog | None = None,
+        backoff: Backoff | None = None,
+        destination: str | None = None,
+    ) -> None:
+        self._settings = settings
+        self._open_transport = open_transport
+        self._log = log or StateLog()
+        self._backoff = backoff or Backoff()
+        self._destination = destination or settings.endpoint
+        self._queue = SpanQueue(
+            capacity=settings.queue_size, batch_size=settings.batch_size, delay=settings.schedule_delay
+        )
+        self._counts = _Counts()
+        self._queue_full = 0
+        self._late = 0
+        self._loss_logged: Counter[str] = Counter()
+        self._loss_at = 0.0
+        self._transport: Transport | None = None
+        self._stopping = threading.Event()
+        self._deadline = float("inf")
+        self._log.quietly("export", self._destination, "ok")
+        self._worker = threading.Thread(target=self._run, name="gospan-export", daemon=True)
+        self._worker.start()
+
+    # --- the producer's side ---
+
+    def put(self, origin: Origin, spans: Sequence[bytes]) -> None:
+        """Hand over the encoded spans of one process and library; the sequence must not change afterwards."""
+        missing = len(spans) - self._queue.put(origin, spans)
+        if missing:
+            # Only this thread writes these two; a put that races with shutdown counts as late.
+            if self._queue.closed:
+                self._late += missing
+            else:
+                self._queue_full += missing
+
+    def flush(self, timeout: float) -> bool:
+        """Send what was put until now; say whether that ended within `timeout` seconds."""
+        return self._queue.flush(timeout)
+
+    def shutdown(self, timeout: float) -> bool:
+        """Send what is left for at most `timeout` seconds, and end; say whether nothing had to be dropped.
+
+        A request on its way at the deadline is given up and counted as dropped, although the collector may
+        have it.
+        """
+        self._deadline = time.monotonic() + timeout
+        self._stopping.set()
+        self._queue.close()
+        self._worker.join(timeout)
+        if self._worker.is_alive():
+            transport = self._transport
+            if transport is not None:
+                transport.close()
+            self._worker.join(1.0)
+        self._drop(SHUTDOWN, self._queue.abandon())
+        self._note_losses()
+        return self.status().dropped.get(SHUTDOWN, 0) == 0
+
+    def status(self) -> ExportStatus:
+        """Give the counts."""
+        counts = self._counts
+        dropped = Counter(counts.dropped)
+        dropped[QUEUE_FULL] += self._queue_full
+        dropped[SHUTDOWN] += self._late
+        return ExportStatus(
+            destination=self._destination,
+            sent=counts.sent,
+            held=self._queue.held,
+            dropped={reason: count for reason, count in sorted(dropped.items()) if count},
+            requests=counts.requests,
+            retries=counts.retries,
+            failing_since=counts.failing_since,
+            last_error=counts.last_error,
+        )
+
+    # --- the worker's side ---
+
+    def _run(self) -> None:
+        transport = self._connect()
+        while transport is not None and (batch := self._queue.take()) is not None:
+            try:
+                self._deliver(transport, batch)
+            except Exception as error:  # noqa: BLE001 -- a mistake of ours must not end all exporting
+                self._failing(Failed(code=type(error).__name__, message=str(error), retryable=False))
+                self._drop(f"internal:{type(error).__name__}", batch.spans)
+            self._queue.done(batch)
+            self._note_losses()
+        if transport is not None:
+            transport.close()
+
+    def _connect(self) -> Transport | None:
+        """Open the transport; a certificate may be unreadable for now, so this is tried again as well."""
+        attempt = 0
+        while True:
+            try:
+                self._transport = self._open_transport(self._settings)
+            except (OSError, ValueError) as error:  # noqa: PERF203 -- leaving the loop is what it is for
+                self._failing(Failed(code="CONFIGURATION", message=str(error), retryable=True))
+                if not self._pause(self._backoff.delay(attempt)):
+                    return None
+                attempt += 1
+            else:
+                return self._transport
+
+    def _deliver(self, transport: Transport, batch: Batch) -> None:
+        """Send a batch until it is taken or has to be dropped."""
+        began = time.monotonic()
+        attempt = 0
+        while True:
+            timeout = min(self._settings.timeout, self._deadline - time.monotonic())
+            if timeout <= 0:
+                return self._drop(SHUTDOWN, batch.spans)
+            self._counts.requests += 1
+            outcome = transport.send(batch.chunks, timeout)
+            if isinstance(outcome, Accepted):
+                return self._accepted(batch, outcome)
+            self._failing(outcome)
+            if not outcome.retryable:
+                return self._drop(f"{NOT_RETRYABLE}:{outcome.code}", batch.spans)
+            delay = self._backoff.delay(attempt) if outcome.delay is None else outcome.delay
+            limit = self._settings.give_up_after
+            if limit and time.monotonic() + delay - began > limit:
+                return self._drop(GAVE_UP, batch.spans)
+            if not self._pause(delay):
+                return self._drop(SHUTDOWN, batch.spans)
+            if outcome.reconnect:
+                transport.reconnect()
+            self._counts.retries += 1
+            attempt += 1
+
+    def _pause(self, delay: float) -> bool:
+        """Wait before the next attempt; False when there is no time left for one.
+
+        The beginning of a shutdown ends the wait: whatever can still be sent has to be sent now.
+        """
+        if not self._stopping.is_set():
+            self._stopping.wait(delay)
+            return True
+        remaining = self._deadline - time.monotonic()
+        if remaining <= 0:
+            return False
+        time.sleep(min(delay, remaining))
+        return time.monotonic() < self._deadline
+
+    def _accepted(self, batch: Batch, outcome: Accepted) -> None:
+        counts = self._counts
+        # A server that claims to have rejected more than it got doesn't make our sums wrong.
+        rejected = max(0, min(outcome.rejected, batch.spans))
+        counts.sent += batch.spans - rejected
+        if outcome.message:
+            counts.last_rejection = outcome.message
+        if rejected:
+            counts.last_error = f"rejected: {outcome.message}" if outcome.message else "rejected"
+            self._drop(REJECTED, rejected)
+        began, counts.failing_since = counts.failing_since, None
+        if began is not None:
+            seconds = time.time() - began
+            text = f"Spans reach {self._destination} again, after {seconds:.0f} s"
+            self._log.change("export", self._destination, "ok", Event.EXPORT_RECOVERED, text)
+
+    def _failing(self, failure: Failed) -> None:
+        counts = self._counts
+        counts.last_error = str(failure)
+        if counts.failing_since is None:
+            counts.failing_since = time.time()
+        then = "kept and tried again" if failure.retryable else "dropped: trying again wouldn't help"
+        text = f"Spans don't reach {self._destination} ({failure}); they are {then}"
+        state = f"failing: {failure.code}"
+        self._log.change("export", self._destination, state, Event.EXPORT_FAILING, text, code=failure.code)
+
+    def _drop(self, reason: str, count: int) -> None:
+        self._counts.dropped[reason] += count
+
+    def _note_losses(self) -> None:
+        """Write about losses when they begin, and again when they begin anew after a quiet minute."""
+        dropped = Counter(self.status().dropped)
+        new = dropped - self._loss_logged
+        now = time.monotonic()
+        if not new:
+            if self._loss_at and now - self._loss_at > _LOSS_REMEMBERED:
+                self._loss_at = 0.0
+                self._log.quietly("losses", self._destination, "none")
+            return
+        self._loss_logged, self._loss_at = dropped, now
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(new.items()))
+        text = f"Spans were dropped: {reasons}"
+        if new[REJECTED] and self._counts.last_rejection:
+            text += f" ({self._counts.last_rejection})"
+        self._log.change("losses", self._destination, tuple(sorted(new)), Event.EVENTS_LOST, text)

@@ -1,0 +1,221 @@
+"""Where spans can go: a collector, the terminal, memory, nowhere."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol, TextIO
+
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+
+from agent.config import Export
+from agent.config import Sink as SinkName
+from agent.log import StateLog
+from agent.spans.delivery import Accepted, Failed, Outcome, Transport
+from agent.spans.export import Exporter, ExportStatus
+from agent.spans.otlp import Chunk, Origin
+
+
+class Sink(Protocol):
+    """What the drain loop hands finished spans to."""
+
+    def put(self, origin: Origin, spans: Sequence[bytes]) -> None:
+        """Take the encoded spans of one process and library. Never blocks, raises nothing."""
+
+    def flush(self, timeout: float) -> bool:
+        """Send on what was put until now; say whether that ended within `timeout` seconds."""
+
+    def shutdown(self, timeout: float) -> bool:
+        """Send on what is left, and end; say whether nothing was left."""
+
+    def status(self) -> ExportStatus:
+        """Give the counts."""
+
+
+def open_sink(settings: Export, *, log: StateLog | None = None) -> Sink:
+    """Open the sink the configuration names."""
+    match settings.sink:
+        case SinkName.OTLP:
+            return Exporter(settings, _open_grpc, log=log)
+        case SinkName.CONSOLE:
+            return Exporter(settings, lambda _: ConsoleTransport(), log=log, destination="standard output")
+        case SinkName.NONE:
+            return NullSink()
+
+
+def _open_grpc(settings: Export) -> Transport:
+    # Late, and in the worker's thread: 0.3 s and 15 MB that other sinks do without.
+    from agent.spans.transport import GrpcTransport
+
+    return GrpcTransport(settings)
+
+
+class NullSink:
+    """Drops every span on purpose, and counts it as sent: that is where it was to go."""
+
+    def __init__(self) -> None:
+        self._sent = 0
+
+    def put(self, origin: Origin, spans: Sequence[bytes]) -> None:  # noqa: ARG002
+        """Count the spans."""
+        self._sent += len(spans)
+
+    def flush(self, timeout: float) -> bool:  # noqa: ARG002
+        """Do nothing."""
+        return True
+
+    def shutdown(self, timeout: float) -> bool:  # noqa: ARG002
+        """Do nothing."""
+        return True
+
+    def status(self) -> ExportStatus:
+        """Give the count."""
+        return ExportStatus(destination="nowhere", sent=self._sent, held=0, dropped={}, requests=0, retries=0)
+
+
+# --- the last spans, in memory ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RecentSpan:
+    """A span that was kept, with its number in the order of arrival, and where it comes from."""
+
+    number: int
+    resource: Resource
+    scope: InstrumentationScope
+    span: Span
+
+
+class RecentSpans:
+    """Keeps the last `limit` spans, beside whatever else happens to them, for `gospan spans`.
+
+    Putting is an append a chunk; chunks are decoded when somebody looks. May hold one chunk more than the
+    limit.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._chunks: deque[tuple[int, Origin, Sequence[bytes]]] = deque()
+        self._next = 0
+        self._lock = threading.Lock()
+
+    def put(self, origin: Origin, spans: Sequence[bytes]) -> None:
+        """Keep the encoded spans of one process and library."""
+        spans = spans[-self._limit :] if self._limit else ()
+        if not spans:
+            return
+        with self._lock:
+            self._chunks.append((self._next, origin, spans))
+            self._next += len(spans)
+            while self._next - self._chunks[0][0] - len(self._chunks[0][2]) >= self._limit:
+                self._chunks.popleft()
+
+    def since(self, number: int = 0) -> list[RecentSpan]:
+        """Give what is kept of the spans from this number on; the last one's number + 1 continues."""
+        with self._lock:
+            first = max(number, self._next - self._limit)
+            chunks = [chunk for chunk in self._chunks if chunk[0] + len(chunk[2]) > first]
+        return [
+            RecentSpan(at, *_decode_origin(origin), Span.FromString(data))
+            for start, origin, spans in chunks
+            for at, data in enumerate(spans, start=start)
+            if at >= first
+        ]
+
+
+@lru_cache(maxsize=1024)
+def _decode_origin(origin: Origin) -> tuple[Resource, InstrumentationScope]:
+    return Resource.FromString(origin.resource), InstrumentationScope.FromString(origin.scope)
+
+
+# --- the terminal -------------------------------------------------------------------------------------------
+
+
+class ConsoleTransport:
+    """Writes a line a span, from the exporter's thread: a stuck terminal doesn't hold up the drain."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stdout
+        self._colour = self._stream.isatty()
+
+    def send(self, chunks: Iterable[Chunk], timeout: float) -> Outcome:  # noqa: ARG002
+        """Write the batch's lines."""
+        lines: list[str] = []
+        for origin, spans in chunks:
+            resource, _ = _decode_origin(origin)
+            lines += [
+                format_span(resource, Span.FromString(data), colour=self._colour) + "\n" for data in spans
+            ]
+        try:
+            self._stream.writelines(lines)
+            self._stream.flush()
+        except OSError as error:
+            return Failed(code="OUTPUT", message=error.strerror or str(error), retryable=False)
+        return Accepted()
+
+    def reconnect(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing: the stream isn't ours."""
+
+
+_GREEN, _RED, _BOLD, _DIM, _PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[1m", "\x1b[2m", "\x1b[0m"
+
+
+def format_span(resource: Resource, span: Span, *, colour: bool = False) -> str:
+    """Write a span in one line: when, service, kind, name, how long, attributes, ids."""
+
+    def paint(code: str, text: str) -> str:
+        return f"{code}{text}{_PLAIN}" if colour else text
+
+    begin = time.localtime(span.start_time_unix_nano // 1_000_000_000)
+    clock = f"{time.strftime('%H:%M:%S', begin)}.{span.start_time_unix_nano // 1_000_000 % 1000:03d}"
+    failed = span.status.code == Status.STATUS_CODE_ERROR
+    parent = f" parent={span.parent_span_id.hex()}" if span.parent_span_id else ""
+    words = [
+        paint(_DIM, clock),
+        _service_name(resource),
+        Span.SpanKind.Name(span.kind).removeprefix("SPAN_KIND_").lower(),
+        paint(_RED if failed else _BOLD, _clean(span.name)),
+        paint(_GREEN, _duration(span.end_time_unix_nano - span.start_time_unix_nano)),
+        *(["error"] if failed else []),
+        *(f"{_clean(attribute.key)}={_clean(text)}" for attribute, text in _attributes(span.attributes)),
+        paint(_DIM, f"trace={span.trace_id.hex()} span={span.span_id.hex()}{parent}"),
+    ]
+    return " ".join(words)
+
+
+def _service_name(resource: Resource) -> str:
+    names = (item.value.string_value for item in resource.attributes if item.key == "service.name")
+    return _clean(next(names, "?"))
+
+
+def _duration(nanoseconds: int) -> str:
+    if nanoseconds >= 1_000_000_000:
+        return f"{nanoseconds / 1e9:.2f}s"
+    return f"{nanoseconds / 1e6:.2f}ms" if nanoseconds >= 1_000_000 else f"{nanoseconds / 1e3:.0f}us"
+
+
+def _attributes(attributes: Iterable[KeyValue]) -> Iterator[tuple[KeyValue, str]]:
+    for attribute in attributes:
+        yield attribute, _text(attribute.value)
+
+
+def _text(value: AnyValue) -> str:
+    kind = value.WhichOneof("value")
+    if kind == "array_value":
+        return "[" + ",".join(_text(item) for item in value.array_value.values) + "]"
+    return str(getattr(value, kind)) if kind else ""
+
+
+def _clean(text: str) -> str:
+    """Make text from a traced program safe for a terminal: no control characters, no escape sequences."""
+    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
