@@ -1,0 +1,1 @@
+"""What tracing costs: what `make bench` runs."""

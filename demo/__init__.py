@@ -1,0 +1,1 @@
+"""A small Go program, its visitors, and their spans: what `make demo` runs."""

@@ -1,0 +1,3 @@
+module gospan.demo/shop
+
+go 1.22
