@@ -6,7 +6,6 @@ What the system says about proxies and authentication still applies.
 
 import os
 import re
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,13 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.vm.tools import KEYRINGS, VmError, require
+from tests.vm.tools import KEYRINGS, TIMEOUT, VmError, call, require
 
 OFFICIAL_MIRROR = "http://deb.debian.org/debian"
 MIRROR_VARIABLE = "GOSPAN_DEBIAN_MIRROR"
 
 _DEBIAN_SUITE = re.compile(r"(bullseye|bookworm|trixie|forky|sid|stable|oldstable)(-updates|-backports)?$")
-_TIMEOUT = 900  # seconds that one apt or dpkg command may take
 
 # Read after the system's configuration (apt-get -c), so it has the last word.
 _APT_CONF = """\
@@ -72,8 +70,12 @@ class Archive:
 
     def _apt(self, program: str, *arguments: str, cwd: Path | None = None) -> str:
         command = [program, "-q", "-c", str(self.root / "apt.conf"), *arguments]
-        what = f"{' '.join(arguments[:2])} from Debian {self.suite} for {self.arch}"
-        return _run(command, what=what, cwd=cwd)
+        return call(
+            command,
+            what=f"{program} {arguments[0]} for {self.arch} from Debian {self.suite}",
+            hint=f"the mirror is {find_mirror()}; another is set by {MIRROR_VARIABLE}=URL",
+            cwd=cwd,
+        )
 
 
 @contextmanager
@@ -148,39 +150,7 @@ def unpack(packages: Iterable[Path], *, into: Path) -> None:
         with data:
             tar = ["tar", "-x", "--keep-directory-symlink", "-C", str(into)]
             done = subprocess.run(
-                tar, stdin=data.stdout, capture_output=True, text=True, check=False, timeout=_TIMEOUT
+                tar, stdin=data.stdout, capture_output=True, text=True, check=False, timeout=TIMEOUT
             )
         if data.returncode or done.returncode:
             raise VmError(f"{package.name} can't be unpacked: {done.stderr.strip()}")
-
-
-def replace(path: Path, *, by: Path) -> None:
-    """Move a finished directory `by` to `path`, in one step; a copy that was finished earlier stays."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        by.rename(path)
-    except OSError:
-        if not path.exists():
-            raise
-        shutil.rmtree(by)
-
-
-def _run(command: list[str], *, what: str, cwd: Path | None) -> str:
-    try:
-        done = subprocess.run(
-            command,
-            cwd=cwd,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_TIMEOUT,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise VmError(f"{what}: no end after {_TIMEOUT} s") from error
-    if done.returncode:
-        raise VmError(
-            f"{what} failed:\n{done.stderr.strip()}",
-            hint=f"the mirror is {find_mirror()}; another is set by {MIRROR_VARIABLE}=URL",
-        )
-    return done.stdout

@@ -4,13 +4,13 @@ A cloud kernel is small, has BTF, uprobes and the BPF ring buffer, and its modul
 """
 
 import re
-import tempfile
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.vm import archive
-from tests.vm.tools import VmError, cache
+from tests.vm import archive, cache
+from tests.vm.tools import VmError
 
 ARCHITECTURES = ("amd64", "arm64")
 
@@ -59,7 +59,7 @@ class Kernel:
 def fetch(name: str, arch: str = "amd64") -> Kernel:
     """The newest cached kernel of the series `name`; downloaded from Debian if there is none.
 
-    A cached one is kept when the suite moves on: delete `cache()/kernels` for newer ones.
+    A cached one is kept when the suite moves on: delete ~/.cache/gospan/kernels for newer ones.
     Raises VmError for an unknown name, and when the kernel can't be had.
     """
     series = next((series for series in SERIES if series.name == name), None)
@@ -67,7 +67,7 @@ def fetch(name: str, arch: str = "amd64") -> Kernel:
         raise VmError(
             f"no kernel {name} for {arch}", hint=f"known: {', '.join(NAMES)}; {', '.join(ARCHITECTURES)}"
         )
-    shelf = cache() / "kernels" / arch
+    shelf = cache.directory("kernels") / arch
     cached = [path.name for path in shelf.glob("*") if series.has(path.name)]
     if not cached:
         cached = [_download(series, arch, shelf)]
@@ -84,13 +84,13 @@ def newest(packages: Iterable[str], series: Series, arch: str) -> list[str]:
     for package in packages:
         if found := pattern.match(package):
             kinds.setdefault(found[2], {})[found[1]] = package
-    releases = [release for release in kinds if series.has(release)]
-    if not releases:
-        return []
-    parts = kinds[max(releases, key=version)]
-    if "binary" in parts and "modules" in parts:
-        return [parts["binary"], parts["modules"]]
-    return [parts["image"]] if "image" in parts else []
+    complete: dict[str, list[str]] = {}
+    for release, parts in kinds.items():
+        # linux-image of such a release merely depends on the pair.
+        needed = ("binary", "modules") if {"binary", "modules"} & parts.keys() else ("image",)
+        if series.has(release) and all(kind in parts for kind in needed):
+            complete[release] = [parts[kind] for kind in needed]
+    return complete[max(complete, key=version)] if complete else []
 
 
 def version(release: str) -> tuple[int, ...]:
@@ -100,22 +100,17 @@ def version(release: str) -> tuple[int, ...]:
 
 def _download(series: Series, arch: str, shelf: Path) -> str:
     """Put the newest kernel of the series on the shelf, and give the name of its directory."""
-    shelf.mkdir(parents=True, exist_ok=True)
-    with (
-        archive.debian(series.suite, arch) as suite,
-        tempfile.TemporaryDirectory(dir=shelf, prefix=".new-") as scratch,
-    ):
+    with archive.debian(series.suite, arch) as suite:
         packages = newest(suite.names("linux-"), series, arch)
         if not packages:
             raise VmError(f"Debian {series.suite} has no cloud kernel {series.name} for {arch}")
-        root, kept = Path(scratch) / "root", Path(scratch) / "kept"
-        archive.unpack(suite.download(packages, into=Path(scratch) / "packages"), into=root)
-        kept.mkdir()
-        _only(root, "vmlinuz*").rename(kept / "vmlinuz")
-        _only(root, "modules/*/kernel").parent.rename(kept / "modules")
         release = packages[0].removesuffix(f"-cloud-{arch}").split("-", 2)[2]
-        (kept / "release").write_text(f"{release}-cloud-{arch}\n")
-        archive.replace(shelf / release, by=kept)
+        unpacked = suite.root / "unpacked"
+        archive.unpack(suite.download(packages, into=suite.root / "packages"), into=unpacked)
+        with cache.filling(shelf / release) as home:
+            shutil.move(_only(unpacked, "vmlinuz*"), home / "vmlinuz")
+            shutil.move(_only(unpacked, "modules/*/kernel").parent, home / "modules")
+            (home / "release").write_text(f"{release}-cloud-{arch}\n")
     return release
 
 

@@ -1,13 +1,17 @@
 """The programs that the virtual machines need on the host, and what to do where one is missing."""
 
-import os
 import shutil
+import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 # The C program of QEMU 7 (Debian 12, in qemu-system-common), and the Rust program with its own package that
 # followed it (Debian 13, Ubuntu 24.04).
 LEGACY_VIRTIOFSD = Path("/usr/lib/qemu/virtiofsd")
 VIRTIOFSD = Path("/usr/libexec/virtiofsd")
+
+TIMEOUT = 900
+"""Seconds that a download or another helper may take."""
 
 # Debian's signing keys, package debian-archive-keyring.
 KEYRINGS = tuple(Path("/usr/share/keyrings") / f"debian-archive-keyring.{form}" for form in ("gpg", "pgp"))
@@ -47,9 +51,26 @@ def virtiofsd() -> Path:
     return VIRTIOFSD if VIRTIOFSD.exists() else LEGACY_VIRTIOFSD
 
 
-def cache() -> Path:
-    """Where downloads are kept: $XDG_CACHE_HOME/gospan, by default ~/.cache/gospan."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "gospan"
+def call(command: Sequence[str], *, what: str, hint: str = "", cwd: Path | None = None) -> str:
+    """Run a program of the host to its end, and give what it prints.
+
+    Raises VmError, with what it says, when it fails or takes longer than TIMEOUT; `what` names the endeavour.
+    """
+    try:
+        done = subprocess.run(
+            command,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=TIMEOUT,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise VmError(f"{what}: no end after {TIMEOUT} s", hint=hint) from error
+    if done.returncode:
+        raise VmError(f"{what} failed:\n{done.stderr.strip()}", hint=hint)
+    return done.stdout
 
 
 def _exists(name: str) -> bool:

@@ -1,15 +1,13 @@
 """The programs that a guest has: the host's own, or Debian's for another architecture."""
 
 import hashlib
-import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.vm import archive
-from tests.vm.tools import VmError, cache
+from tests.vm import archive, cache
+from tests.vm.tools import VmError, call
 
 SUITE = "bookworm"
 PYTHON = (3, 11)
@@ -48,15 +46,15 @@ class Userland:
 def of(arch: str, project: Path) -> Userland:
     """The userland for guests of `arch`, with the project and its Python dependencies.
 
-    For amd64 it is the host's. For others it is downloaded once: the programs from Debian, the dependencies as
-    wheels that requirements.lock names. Raises VmError when that can't be done.
+    For amd64 it is the host's. For others it is downloaded once: the programs from Debian, the dependencies
+    as the wheels that requirements.lock names. Raises VmError when that can't be done.
     """
     if arch == "amd64":
         return Userland(root=Path("/"), env={"PATH": f"{project}/.venv/bin:{_PATH}"})
     libraries = _wheels(project / "requirements.lock", arch)
-    # Without an installation nobody has compiled the Python modules, and compiling takes an emulated processor
+    # Nobody has compiled the Python modules, as an installation does, and it takes an emulated processor
     # longer than all else. What one guest has compiled, the next ones find.
-    compiled = cache() / "pycache" / arch
+    compiled = cache.directory("pycache") / arch
     return Userland(
         root=_unpacked(arch),
         visible=(project, libraries),
@@ -67,37 +65,27 @@ def of(arch: str, project: Path) -> Userland:
 
 def busybox(arch: str) -> Path:
     """Busybox for `arch`, linked statically: the shell that boots a guest."""
-    home = cache() / "busybox" / arch
+    home = cache.directory("busybox") / arch
     if not home.exists():
-        with (
-            tempfile.TemporaryDirectory(dir=_made(home.parent), prefix=".new-") as scratch,
-            archive.debian(SUITE, arch) as suite,
-        ):
-            archive.unpack(
-                suite.download(["busybox-static"], into=suite.root / "busybox"), into=Path(scratch) / "root"
-            )
-            archive.replace(home, by=Path(scratch) / "root")
+        with cache.filling(home) as root, archive.debian(SUITE, arch) as suite:
+            archive.unpack(suite.download(["busybox-static"], into=suite.root / "busybox"), into=root)
     return home / "bin" / "busybox"
 
 
 def _unpacked(arch: str) -> Path:
     """Debian's packages for `arch`, unpacked but not configured: enough to run programs from."""
-    home = cache() / "userland" / f"{SUITE}-{arch}-{_digest(' '.join(PACKAGES).encode())}"
+    home = cache.directory("userland") / f"{SUITE}-{arch}-{_digest(' '.join(PACKAGES).encode())}"
     if home.exists():
         return home
-    with (
-        tempfile.TemporaryDirectory(dir=_made(home.parent), prefix=".new-") as scratch,
-        archive.debian(SUITE, arch) as suite,
-    ):
-        root = Path(scratch) / "root"
+    with cache.filling(home) as root, archive.debian(SUITE, arch) as suite:
         for name in _MERGED:
-            _made(root / "usr" / name)
+            (root / "usr" / name).mkdir(parents=True)
             (root / name).symlink_to(f"usr/{name}")
         archive.unpack(suite.download_with_dependencies(PACKAGES), into=root)
         for name, content in _FILES.items():
             (root / name).write_text(content)
-        _made(root / "usr/local/bin").joinpath("python").symlink_to("/usr/bin/python3")
-        archive.replace(home, by=root)
+        (root / "usr/local/bin").mkdir(parents=True, exist_ok=True)
+        (root / "usr/local/bin/python").symlink_to("/usr/bin/python3")
     return home
 
 
@@ -105,7 +93,7 @@ def _wheels(lock: Path, arch: str) -> Path:
     """The packages that the lock file names, as wheels for `arch`, on one path for Python."""
     if not lock.exists():
         raise VmError(f"{lock} is missing: guests for {arch} get their Python packages from it")
-    home = cache() / "wheels" / f"{arch}-python{PYTHON[0]}.{PYTHON[1]}-{_digest(lock.read_bytes())}"
+    home = cache.directory("wheels") / f"{arch}-python{PYTHON[0]}.{PYTHON[1]}-{_digest(lock.read_bytes())}"
     if home.exists():
         return home
     machine = {"arm64": "aarch64"}[arch]
@@ -113,24 +101,16 @@ def _wheels(lock: Path, arch: str) -> Path:
     platforms = [f"manylinux_2_{minor}_{machine}" for minor in range(36, 16, -1)] + [
         f"manylinux2014_{machine}"
     ]
-    with tempfile.TemporaryDirectory(dir=_made(home.parent), prefix=".new-") as scratch:
+    with cache.filling(home) as packages:
         command = [
             *(sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"),
             *("--require-hashes", "--no-deps", "--only-binary=:all:", "--no-compile"),
             *("--implementation", "cp", "--python-version", f"{PYTHON[0]}.{PYTHON[1]}"),
             *(f"--platform={platform}" for platform in platforms),
-            *("--target", f"{scratch}/packages", "-r", str(lock)),
+            *("--target", str(packages), "-r", str(lock)),
         ]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise VmError(f"the Python packages for {arch} can't be had:\n{done.stderr.strip()}")
-        archive.replace(home, by=Path(scratch) / "packages")
+        call(command, what=f"fetching Python packages for {arch}")
     return home
-
-
-def _made(directory: Path) -> Path:
-    directory.mkdir(parents=True, exist_ok=True)
-    return directory
 
 
 def _digest(content: bytes) -> str:
