@@ -13,6 +13,9 @@ import (
 	"time"
 )
 
+// An exchange sends one request on a worker's connection and fills in what became of it.
+type exchange func(*request, *result) error
+
 // modes by name: each opens what one worker sends over, and says how to close it.
 var modes = map[string]func(address string) (exchange, func()){
 	"http1":   func(address string) (exchange, func()) { return http1(address, "1.1", true) },
@@ -33,24 +36,21 @@ func http1(address, version string, keepAlive bool) (exchange, func()) {
 			wire = nil
 		}
 	}
-	send := func(made *request, outcome *result) {
+	send := func(made *request, outcome *result) error {
 		outcome.Protocol = version
 		if wire == nil {
 			var err error
 			if wire, err = dial(address); err != nil {
-				outcome.Error = err.Error()
-				return
+				return err
 			}
 		}
 		outcome.Local = wire.LocalAddr().String()
 		again, err := wire.exchange(encode(made, version, keepAlive), made.Method, outcome)
-		if err != nil {
-			outcome.Error = err.Error()
-		}
 		// A taken connection closes without having said so.
 		if err != nil || !again || !keepAlive || made.Fault {
 			hangUp()
 		}
+		return err
 	}
 	return send, hangUp
 }

@@ -22,11 +22,9 @@ func http2(scheme, address string) (exchange, func()) {
 	transport.Protocols.SetHTTP2(scheme == "https")
 	transport.Protocols.SetUnencryptedHTTP2(scheme == "http")
 
-	send := func(made *request, outcome *result) {
+	send := func(made *request, outcome *result) error {
 		outcome.Protocol = "2"
-		if err := roundTrip(transport, scheme, address, made, outcome); err != nil {
-			outcome.Error = err.Error()
-		}
+		return roundTrip(transport, scheme, address, made, outcome)
 	}
 	return send, transport.CloseIdleConnections
 }

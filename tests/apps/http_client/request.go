@@ -34,25 +34,6 @@ func (r request) printable() request {
 	return r
 }
 
-// fixedRequest is for measuring: a GET as a proxy would send it, with eight header lines.
-func fixedRequest(n int, address, target string) request {
-	agent := "gospan-test/1.0"
-	return request{
-		Method: "GET", Target: target, Host: address, UserAgent: &agent,
-		traceContext: traceContext{
-			Name:        "Traceparent",
-			Traceparent: fmt.Sprintf("00-4bf92f3577b34da6a3ce9299%08x-00f067aa%08x-01", n+1, n+1),
-		},
-		Headers: []header{
-			{"Accept", "*/*"},
-			{"Accept-Encoding", "gzip"},
-			{"X-Request-Id", "0123456789abcdef"},
-			{"X-Forwarded-For", "192.0.2.7"},
-			{"Cookie", "session=0123456789abcdef"},
-		},
-	}
-}
-
 // randomRequest is request n of a seed: whatever clients send, in other proportions.
 func randomRequest(seed uint64, n int, address, mode string, faults float64) request {
 	random := dice{rand.New(rand.NewPCG(seed, uint64(n)))}
