@@ -1,0 +1,3 @@
+module example.com/allstd
+
+go 1.19
