@@ -302,13 +302,13 @@ def _entries(types: bytes, strings: bytes) -> Iterator[_Raw]:
 
 
 def read(path: str) -> Btf:
-    """Read the types of an object file; raise BtfError naming the file, and OSError."""
+    """Read the types of an object file; raise BtfError, which names the file."""
     from elftools.common.exceptions import ELFError  # here: it takes 6 MB and is needed only while loading
     from elftools.elf.elffile import ELFFile
     from elftools.elf.sections import SymbolTableSection
 
-    with Path(path).open("rb") as file:
-        try:
+    try:
+        with Path(path).open("rb") as file:
             elf = ELFFile(file)
             section = elf.get_section_by_name(".BTF")
             table = elf.get_section_by_name(".symtab")
@@ -317,8 +317,10 @@ def read(path: str) -> Btf:
             if isinstance(table, SymbolTableSection):
                 objects = (one for one in table.iter_symbols() if one["st_info"]["type"] == "STT_OBJECT")
                 symbols = {one.name: int(one["st_value"]) for one in objects}
-        except (ELFError, ValueError, KeyError, struct.error) as error:
-            raise BtfError(f"{path} is no ELF object: {error}") from None
+    except OSError as error:
+        raise BtfError(f"cannot read {path}: {error.strerror}") from None
+    except (ELFError, ValueError, KeyError, struct.error) as error:
+        raise BtfError(f"{path} is no ELF object: {error}") from None
     if data is None:
         raise BtfError(f"{path} has no .BTF section; compile it with clang -g -target bpf")
     try:

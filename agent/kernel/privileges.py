@@ -44,10 +44,10 @@ def missing_capabilities(status: str, release: tuple[int, int, int]) -> tuple[Mi
     )
 
 
-def lockdown() -> str:
-    """Give the state of the kernel's lockdown, such as "integrity"; empty if none or unknown."""
+def lockdown(path: Path = Path("/sys/kernel/security/lockdown")) -> str:
+    """Give the state of the kernel's lockdown, such as "integrity"; empty if there is none."""
     try:
-        found = re.search(r"\[(\w+)\]", Path("/sys/kernel/security/lockdown").read_text())
+        found = re.search(r"\[(\w+)\]", path.read_text())
     except OSError:
         return ""
     return found[1] if found and found[1] != "none" else ""
