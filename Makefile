@@ -8,7 +8,7 @@ VENV  := .venv
 BUILD := build
 
 # The environment's Go, where the system has none, is found by everything that runs below here.
-export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export PATH := $(CURDIR)/$(BUILD)/go/bin:$(CURDIR)/$(VENV)/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
@@ -54,7 +54,7 @@ environment: $(RUNTIME)
 dev: $(DEV)
 
 .PHONY: go
-go: $(RUNTIME)
+go: $(RUNTIME) | $(BUILD)
 	@scripts/go-toolchain
 
 # --- BPF objects ------------------------------------------------------------------------------------------------------
