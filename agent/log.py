@@ -16,6 +16,7 @@ import json
 import os
 import socket
 import sys
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, MutableMapping
@@ -146,13 +147,15 @@ class StateLog:
     """Writes a state when it changes and counts it while it doesn't.
 
     A state belongs to (what, subject), such as ("export", endpoint) or ("plan", path of an executable). The
-    number of subjects is bounded: the one that hasn't been heard of for longest is forgotten.
+    number of subjects is bounded: the one that hasn't been heard of for longest is forgotten. May be used by
+    several threads.
     """
 
     def __init__(self, logger: Logger | None = None, *, subjects: int = 4096) -> None:
         self._logger = logger or get()
         self._states: OrderedDict[tuple[str, str], _State] = OrderedDict()
         self._subjects = subjects
+        self._lock = threading.Lock()
 
     def change(
         self, what: str, subject: str, state: object, event: Event | None, message: str, **fields: object
@@ -161,18 +164,15 @@ class StateLog:
 
         A message without event has priority 6. It also tells how often the state before it was repeated.
         """
-        key = (what, subject)
-        known = self._states.get(key)
-        if known is not None:
-            self._states.move_to_end(key)
-            if known.value == state:
+        with self._lock:
+            known = self._states.get((what, subject))
+            if known is not None and known.value == state:
                 known.repeats += 1
+                self._states.move_to_end((what, subject))
                 return False
-            if known.repeats:
-                fields["repeated"] = known.repeats
-        self._states[key] = _State(state)
-        if len(self._states) > self._subjects:
-            self._states.popitem(last=False)
+            self._set(what, subject, state)
+        if known is not None and known.repeats:
+            fields["repeated"] = known.repeats
         if event is None:
             self._logger.info(message, **fields)
         else:
@@ -181,7 +181,14 @@ class StateLog:
 
     def quietly(self, what: str, subject: str, state: object) -> None:
         """Note a state that isn't worth a message, such as the good one to begin with."""
+        with self._lock:
+            self._set(what, subject, state)
+
+    def _set(self, what: str, subject: str, state: object) -> None:
         self._states[(what, subject)] = _State(state)
+        self._states.move_to_end((what, subject))
+        if len(self._states) > self._subjects:
+            self._states.popitem(last=False)
 
     def repeats(self, what: str, subject: str) -> int:
         """Say how often the present state was reported after it was written."""
@@ -190,7 +197,8 @@ class StateLog:
 
     def forget(self, what: str, subject: str) -> None:
         """Drop a subject that is gone, so that a new one of that name is written about again."""
-        self._states.pop((what, subject), None)
+        with self._lock:
+            self._states.pop((what, subject), None)
 
 
 # --- the journal's native protocol --------------------------------------------------------------------------
@@ -254,6 +262,8 @@ class Journal:
         self._path = path
         self._fallback = fallback or sys.stderr
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        # A journal that doesn't read must not hold up the loop that drains events for long.
+        self._socket.settimeout(1.0)
         self.unsent = 0
 
     def msg(self, entry: bytes) -> None:
@@ -267,7 +277,8 @@ class Journal:
                     raise
                 self._send_by_memfd(entry)
         except OSError:
-            # journald restarting, or gone: stderr is all that's left. self.unsent += 1
+            # journald is restarting, or gone, or too busy: stderr is all that's left.
+            self.unsent += 1
             self._fallback.write(
                 entry.split(b"\n", 1)[0].decode("utf-8", "replace").removeprefix("MESSAGE=") + "\n"
             )

@@ -45,7 +45,7 @@ class ExportStatus:
 
 @dataclass(slots=True)
 class _Counts:
-    """What the worker counts; the producer's own counter is `queue_full` and `late`."""
+    """What the worker counts."""
 
     sent: int = 0
     requests: int = 0
@@ -81,8 +81,7 @@ class Exporter:
             capacity=settings.queue_size, batch_size=settings.batch_size, delay=settings.schedule_delay
         )
         self._counts = _Counts()
-        self._queue_full = 0
-        self._late = 0
+        self._dropped_before = 0
         self._loss_logged: Counter[str] = Counter()
         self._loss_at = 0.0
         self._transport: Transport | None = None
@@ -96,13 +95,7 @@ class Exporter:
 
     def put(self, origin: Origin, spans: Sequence[bytes]) -> None:
         """Hand over the encoded spans of one process and library; the sequence must not change afterwards."""
-        missing = len(spans) - self._queue.put(origin, spans)
-        if missing:
-            # Only this thread writes these two; a put that races with shutdown counts as late.
-            if self._queue.closed:
-                self._late += missing
-            else:
-                self._queue_full += missing
+        self._queue.put(origin, spans)
 
     def flush(self, timeout: float) -> bool:
         """Send what was put until now; say whether that ended within `timeout` seconds."""
@@ -131,8 +124,8 @@ class Exporter:
         """Give the counts."""
         counts = self._counts
         dropped = Counter(counts.dropped)
-        dropped[QUEUE_FULL] += self._queue_full
-        dropped[SHUTDOWN] += self._late
+        dropped[QUEUE_FULL] += self._queue.overflowed
+        dropped[SHUTDOWN] += self._queue.late
         return ExportStatus(
             destination=self._destination,
             sent=counts.sent,
@@ -186,6 +179,7 @@ class Exporter:
             if isinstance(outcome, Accepted):
                 return self._accepted(batch, outcome)
             self._failing(outcome)
+            self._note_losses()
             if not outcome.retryable:
                 return self._drop(f"{NOT_RETRYABLE}:{outcome.code}", batch.spans)
             delay = self._backoff.delay(attempt) if outcome.delay is None else outcome.delay
@@ -225,8 +219,9 @@ class Exporter:
             self._drop(REJECTED, rejected)
         began, counts.failing_since = counts.failing_since, None
         if began is not None:
-            seconds = time.time() - began
-            text = f"Spans reach {self._destination} again, after {seconds:.0f} s"
+            lost = sum(self.status().dropped.values()) - self._dropped_before
+            meanwhile = f"; {lost} spans were dropped meanwhile" if lost else "; none was dropped"
+            text = f"Spans reach {self._destination} again, after {time.time() - began:.0f} s{meanwhile}"
             self._log.change("export", self._destination, "ok", Event.EXPORT_RECOVERED, text)
 
     def _failing(self, failure: Failed) -> None:
@@ -234,6 +229,7 @@ class Exporter:
         counts.last_error = str(failure)
         if counts.failing_since is None:
             counts.failing_since = time.time()
+            self._dropped_before = sum(self.status().dropped.values())
         then = "kept and tried again" if failure.retryable else "dropped: trying again wouldn't help"
         text = f"Spans don't reach {self._destination} ({failure}); they are {then}"
         state = f"failing: {failure.code}"

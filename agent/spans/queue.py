@@ -36,7 +36,8 @@ class SpanQueue:
         """Make a queue for `capacity` spans that gives them out `batch_size` at a time.
 
         A batch that isn't full is given `delay` seconds after its first span arrived. `batch_bytes` keeps a
-        request below the 4 MiB that gRPC servers accept unless told otherwise.
+        request below the 4 MiB that gRPC servers accept unless told otherwise. `overflowed` and `late` count
+        the spans that weren't taken, because the queue was full or closed.
         """
         self._capacity = capacity
         self._batch_size = batch_size
@@ -50,6 +51,8 @@ class SpanQueue:
         self._done = 0
         self._flush_to = 0
         self._closed = False
+        self.overflowed = 0
+        self.late = 0
         lock = threading.Lock()
         self._changed = threading.Condition(lock)
         self._finished = threading.Condition(lock)
@@ -58,9 +61,11 @@ class SpanQueue:
         """Queue encoded spans, as many as there is room for, and give their number. Never waits."""
         with self._changed:
             if self._closed:
+                self.late += len(spans)
                 return 0
             room = self._capacity - self._held
             if len(spans) > room:
+                self.overflowed += len(spans) - room
                 spans = spans[:room]
             count = len(spans)
             if count == 0:
@@ -155,8 +160,3 @@ class SpanQueue:
     def held(self) -> int:
         """The number of spans that wait or are on their way."""
         return self._held
-
-    @property
-    def closed(self) -> bool:
-        """Whether the queue takes no more spans."""
-        return self._closed

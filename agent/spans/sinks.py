@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol, TextIO
 
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
@@ -51,6 +52,8 @@ def open_sink(settings: Export, *, log: StateLog | None = None) -> Sink:
 
 
 def _open_grpc(settings: Export) -> Transport:
+    # What gRPC's C core has to say goes to stderr past our log, and we say it ourselves.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # Late, and in the worker's thread: 0.3 s and 15 MB that other sinks do without.
     from agent.spans.transport import GrpcTransport
 
@@ -96,8 +99,7 @@ class RecentSpan:
 class RecentSpans:
     """Keeps the last `limit` spans, beside whatever else happens to them, for `gospan spans`.
 
-    Putting is an append a chunk; chunks are decoded when somebody looks. May hold one chunk more than the
-    limit.
+    Putting is an append a chunk; chunks are decoded when somebody looks. May hold a chunk more than that.
     """
 
     def __init__(self, limit: int) -> None:
@@ -187,7 +189,7 @@ def format_span(resource: Resource, span: Span, *, colour: bool = False) -> str:
         paint(_RED if failed else _BOLD, _clean(span.name)),
         paint(_GREEN, _duration(span.end_time_unix_nano - span.start_time_unix_nano)),
         *(["error"] if failed else []),
-        *(f"{_clean(attribute.key)}={_clean(text)}" for attribute, text in _attributes(span.attributes)),
+        *(f"{_clean(item.key)}={_clean(_text(item.value))}" for item in span.attributes),
         paint(_DIM, f"trace={span.trace_id.hex()} span={span.span_id.hex()}{parent}"),
     ]
     return " ".join(words)
@@ -202,11 +204,6 @@ def _duration(nanoseconds: int) -> str:
     if nanoseconds >= 1_000_000_000:
         return f"{nanoseconds / 1e9:.2f}s"
     return f"{nanoseconds / 1e6:.2f}ms" if nanoseconds >= 1_000_000 else f"{nanoseconds / 1e3:.0f}us"
-
-
-def _attributes(attributes: Iterable[KeyValue]) -> Iterator[tuple[KeyValue, str]]:
-    for attribute in attributes:
-        yield attribute, _text(attribute.value)
 
 
 def _text(value: AnyValue) -> str:
