@@ -104,7 +104,8 @@ int hit(void *ctx)
 
 	if (!record || size > RECORD_MAX)
 		return 0;
-	record->number = __sync_fetch_and_add(&hits, 1);
+	record->number = hits;
+	__sync_fetch_and_add(&hits, 1); /* to use what it gives takes Linux 5.12 */
 	record->cookie = with_cookie ? bpf_get_attach_cookie(ctx) : 0;
 	record->tgid = bpf_get_current_pid_tgid() >> 32;
 	record->length = size;

@@ -4,7 +4,7 @@ import pytest
 
 from agent.kernel import btf
 from agent.kernel.btf import Array, BtfError, Integer, Member, Struct
-from agent.kernel.formats import format_of
+from agent.kernel.formats import Value, format_of
 
 
 def test_layout_of_a_compiled_object(probes: str) -> None:
@@ -19,9 +19,10 @@ def test_layout_of_a_compiled_object(probes: str) -> None:
     assert found.fields[0].tags == ("go:net/http.Request.Method",)
     assert found.fields[0].offset == 0
     assert found.fields[1].offset == 8
-    values = dict.fromkeys(found.names, 1) | {"name": b"GET", "either": b"\1\2\3\4", "flag": True}
-    packed = found.pack(values | {"delta": -3})
-    assert found.unpack(packed) == values | {"delta": -3, "name": b"GET\0\0"}
+    values: dict[str, Value] = dict.fromkeys(found.names, 1)
+    values |= {"name": b"GET", "either": b"\1\2\3\4", "flag": True, "delta": -3}
+    packed = found.pack(values)
+    assert found.unpack(packed) == values | {"name": b"GET\0\0"}
     assert packed[2:8] == bytes(6)  # padding after method
 
 

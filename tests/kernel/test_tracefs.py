@@ -46,7 +46,7 @@ def test_events_of_dead_agents_are_removed_and_those_of_the_living_are_not(traci
         "print(*names)\n"
     )
     offsets = [str(place) for place in build.places()[:3]]
-    command = [sys.executable, "-c", script, tracing.path, build.target(), *offsets]
+    command = [sys.executable, "-c", script, str(tracing.path), build.target(), *offsets]
     result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=build.ROOT)
     left = result.stdout.split()
     assert len(left) == 3
