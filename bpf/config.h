@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/* Facts about this kernel and this configuration, written by the agent before an object is loaded. The verifier
+ * treats them as constants and drops the branches that they rule out, so a helper that an old kernel lacks may stand
+ * behind one of them. */
+#pragma once
+
+#include "kernel.h"
+
+const volatile bool use_ring_buffer = true;  /* else the perf buffer (kernels before 5.8, or by configuration) */
+const volatile __u64 wakeup_bytes = 1 << 20; /* wake the agent when so much of the ring waits; else its timer does */
+
+/* The agent's own pid namespace, where that is not the initial one (bpf_get_ns_current_pid_tgid, 5.7); else 0. */
+const volatile __u64 pid_namespace_dev = 0;
+const volatile __u64 pid_namespace_ino = 0;

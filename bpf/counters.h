@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/* What is counted in the kernel. No loss goes without one of these. */
+#pragma once
+
+#include "kernel.h"
+
+enum counter {
+	COUNTER_SPANS_STARTED,
+	COUNTER_SPANS_ENDED,
+	COUNTER_SPANS_ABANDONED, /* started again on the same goroutine before the end was seen */
+	COUNTER_SPANS_EVICTED,	 /* at its end a span's details were gone: more in flight than the maps hold */
+	COUNTER_SPANS_TOO_DEEP,	 /* more open spans on one goroutine than its stack holds */
+	COUNTER_RECORDS_SUBMITTED,
+	COUNTER_RECORDS_LOST,	/* the ring or perf buffer was full */
+	COUNTER_READS_FAILED,	/* the target's memory could not be read (not resident, or not what we took it for) */
+	COUNTER_HEADERS_UNREAD, /* requests with more headers than are looked at */
+	COUNTER_TEXTS_CUT,	/* strings longer than a record has room for */
+	COUNTER_PROCESSES_UNKNOWN, /* hits by processes that the agent has not met yet, or does not want */
+	COUNTER_MAX,
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, COUNTER_MAX);
+	__type(key, __u32); /* enum counter */
+	__type(value, __u64);
+} counters SEC(".maps");
+
+static __always_inline void count(enum counter what)
+{
+	__u32 key = what;
+	__u64 *value = bpf_map_lookup_elem(&counters, &key);
+
+	/* Atomic, although it is this processor's own: on preemptible kernels from 6.0 another goroutine's thread may run
+	 * a program in the middle of this one. */
+	if (value)
+		__sync_fetch_and_add(value, 1);
+}
+
+/* Makes the enumeration part of the object's BTF, where the agent reads its names. */
+const volatile enum counter counter_names = COUNTER_MAX;

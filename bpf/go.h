@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/* Go, as a probe sees it: argument registers, the current goroutine, strings, and where fields lie. */
+#pragma once
+
+#include "process.h"
+
+/* The offset of a field of a Go struct, bytes. Each member of a layout is tagged with the field it stands for; the
+ * agent reads the tags from this object's BTF, finds the offsets in the executable, and fills the layout. Several tags
+ * on one member are alternatives: the first that the executable has, counts. */
+typedef __u16 go_offset;
+
+#define GO_UNKNOWN ((go_offset)0xffff) /* the executable has no such field: what depends on it is left out */
+#define GO(field)  __attribute__((btf_decl_tag("go:" field)))
+/* One property of a Swiss map's groups, as in GO_MAP("net/http.Header", "group_size"). */
+#define GO_MAP(type, property) __attribute__((btf_decl_tag("go-map:" type ":" property)))
+
+/* What every library needs. One entry for each executable. */
+struct runtime_layout {
+	go_offset g_goid GO("runtime.g.goid");
+	go_offset g_parent_goid GO("runtime.g.parentGoid"); /* since Go 1.21 */
+	go_offset g_panic GO("runtime.g._panic");
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 256);
+	__type(key, __u32); /* struct process.slot */
+	__type(value, struct runtime_layout);
+} runtime_layouts SEC(".maps");
+
+/* ABIInternal's integer registers, in the order in which arguments are assigned to them; the goroutine; and the
+ * closure context. cmd/compile/abi-internal.md; unchanged from Go 1.17 to 1.27. */
+#if defined(__TARGET_ARCH_x86)
+#define GO_ARG_1(ctx) ((ctx)->ax)
+#define GO_ARG_2(ctx) ((ctx)->bx)
+#define GO_ARG_3(ctx) ((ctx)->cx)
+#define GO_ARG_4(ctx) ((ctx)->di)
+#define GO_ARG_5(ctx) ((ctx)->si)
+#define GO_ARG_6(ctx) ((ctx)->r8)
+#define GO_ARG_7(ctx) ((ctx)->r9)
+#define GO_ARG_8(ctx) ((ctx)->r10)
+#define GO_ARG_9(ctx) ((ctx)->r11)
+#define GO_G(ctx)     ((ctx)->r14)
+#elif defined(__TARGET_ARCH_arm64)
+#define GO_ARG_1(ctx) ((ctx)->regs[0])
+#define GO_ARG_2(ctx) ((ctx)->regs[1])
+#define GO_ARG_3(ctx) ((ctx)->regs[2])
+#define GO_ARG_4(ctx) ((ctx)->regs[3])
+#define GO_ARG_5(ctx) ((ctx)->regs[4])
+#define GO_ARG_6(ctx) ((ctx)->regs[5])
+#define GO_ARG_7(ctx) ((ctx)->regs[6])
+#define GO_ARG_8(ctx) ((ctx)->regs[7])
+#define GO_ARG_9(ctx) ((ctx)->regs[8])
+#define GO_G(ctx)     ((ctx)->regs[28])
+#endif
+
+struct go_string {
+	__u64 data;
+	__u64 length;
+};
+
+struct go_slice {
+	__u64 data;
+	__u64 length;
+	__u64 capacity;
+};
+
+/* Read `size` bytes of the target's memory; false, and counted, where that cannot be done. The address comes from the
+ * target, so it is held to user space here too: on kernels before 5.5 libbpf puts bpf_probe_read() in this helper's
+ * place, which would read the kernel's own memory. */
+static __always_inline bool go_read(void *to, __u32 size, __u64 address)
+{
+	if ((__s64)address > 0 && !bpf_probe_read_user(to, size, (const void *)address))
+		return true;
+	count(COUNTER_READS_FAILED);
+	return false;
+}
+
+/* Read the field at `offset` of the struct at `base`; false also where the offset or the struct is not there. */
+static __always_inline bool go_read_field(void *to, __u32 size, __u64 base, go_offset offset)
+{
+	return base && offset != GO_UNKNOWN && go_read(to, size, base + offset);
+}

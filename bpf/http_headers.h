@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/* Finding a few headers in an http.Header, which is a Go map[string][]string. The hash of a key cannot be computed
+ * here, so all entries are looked at, bounded; keys are canonical already (net/textproto.CanonicalMIMEHeaderKey). */
+#pragma once
+
+#include "span.h"
+
+/* Where a Go map keeps its entries: runtime.hmap up to Go 1.23, internal/runtime/maps.Map (a Swiss map) from 1.24. */
+struct header_map_layout {
+	go_offset hmap_flags GO("runtime.hmap.flags");
+	go_offset hmap_b GO("runtime.hmap.B");
+	go_offset hmap_buckets GO("runtime.hmap.buckets");
+	go_offset hmap_old_buckets GO("runtime.hmap.oldbuckets");
+	go_offset map_directory GO("internal/runtime/maps.Map.dirPtr");
+	go_offset map_directory_length GO("internal/runtime/maps.Map.dirLen");
+	go_offset table_groups GO("internal/runtime/maps.table.groups.data");
+	go_offset table_groups_mask GO("internal/runtime/maps.table.groups.lengthMask");
+	go_offset group_size GO_MAP("net/http.Header", "group_size");
+	go_offset group_keys GO_MAP("net/http.Header", "key_offset");
+	go_offset group_key_stride GO_MAP("net/http.Header", "key_stride");
+	go_offset group_elems GO_MAP("net/http.Header", "elem_offset");
+	go_offset group_elem_stride GO_MAP("net/http.Header", "elem_stride");
+};
+
+#define GROUP_SLOTS 8  /* entries in a group, and in a bucket of old: fixed in every Go version */
+#define GROUPS_MAX  32 /* looked at: over 100 headers in any map */
+
+/* runtime.bmap with 16-byte keys and 24-byte values: 8 bytes tophash, the keys, the values, the overflow bucket. */
+#define BUCKET_KEYS	8
+#define BUCKET_ELEMS	(BUCKET_KEYS + GROUP_SLOTS * 16)
+#define BUCKET_OVERFLOW (BUCKET_ELEMS + GROUP_SLOTS * 24)
+#define BUCKET_SIZE	(BUCKET_OVERFLOW + 8)
+#define MIN_TOP_HASH	5 /* below: empty, or moved to another bucket */
+#define SAME_SIZE_GROW	8 /* in hmap.flags: as many old buckets as new ones, not half of them */
+
+/* The headers that are looked for. */
+enum http_header {
+	HEADER_TRACEPARENT,
+	HEADER_TRACESTATE,
+	HEADER_USER_AGENT,
+	HEADER_FORWARDED,
+	HEADER_FORWARDED_FOR,
+	HEADER_FORWARDED_HOST,
+	HEADER_FORWARDED_PROTO,
+	HEADER_HTTP2_SETTINGS,
+	HEADERS, /* a power of two: it is a mask as well */
+};
+
+#define HEADER_NAME_MAX 24
+
+struct header_name {
+	__u64 length;
+	union {
+		char text[HEADER_NAME_MAX];
+		__u64 words[HEADER_NAME_MAX / 8];
+	};
+	__u64 header; /* enum http_header */
+};
+
+/* Where a name stands in the table, from its length and first letter: no two of ours meet, so one comparison tells.
+ * (Two that met would be a compiler's error: -Winitializer-overrides.) */
+#define HEADER_SLOTS		   32
+#define HEADER_SLOT(length, first) (((length)*5 + (first)) % HEADER_SLOTS)
+#define HEADER(first, name, what)  [HEADER_SLOT(sizeof(name) - 1, first)] = {sizeof(name) - 1, {name}, what}
+
+static const struct header_name header_table[HEADER_SLOTS] = {
+    HEADER('T', "Traceparent", HEADER_TRACEPARENT),
+    HEADER('T', "Tracestate", HEADER_TRACESTATE),
+    HEADER('U', "User-Agent", HEADER_USER_AGENT),
+    HEADER('F', "Forwarded", HEADER_FORWARDED),
+    HEADER('X', "X-Forwarded-For", HEADER_FORWARDED_FOR),
+    HEADER('X', "X-Forwarded-Host", HEADER_FORWARDED_HOST),
+    HEADER('X', "X-Forwarded-Proto", HEADER_FORWARDED_PROTO),
+    HEADER('H', "Http2-Settings", HEADER_HTTP2_SETTINGS),
+};
+
+/* The lengths that occur in the table, one bit each: most headers need no closer look. */
+#define HEADER_LENGTHS (1 << 9 | 1 << 10 | 1 << 11 | 1 << 14 | 1 << 15 | 1 << 16 | 1 << 17)
+
+/* Of one group or bucket: where keys and elements lie in it, and how far apart. */
+struct group_shape {
+	__u32 keys, key_stride, elems, elem_stride;
+};
+
+/* Where the walk through a map stands. */
+struct group_cursor {
+	__u64 directory, tables, next_table, seen_table; /* Swiss map: tables, 0 for a small map */
+	__u64 groups, last_group, next_group;		 /* Swiss map: of the current table */
+	__u64 buckets, last_bucket, next_bucket, bucket, old_buckets, last_old_bucket; /* hash map */
+};
+
+/* One look through an http.Header. It lies in a map, one entry a goroutine: not one a processor, as on preemptible
+ * kernels from 6.0 another thread may run a program here in the middle of this one; and not on the stack, which is too
+ * small. */
+struct header_scan {
+	struct go_string values[HEADERS]; /* found: the first line of that name */
+	__u64 lines[HEADERS];		  /* found: how many lines of that name */
+	struct group_cursor at;
+	struct group_shape shape;
+	__u8 group[512]; /* the group or bucket that is looked at */
+	__u32 full;	 /* those of its 8 slots that are in use, a bit each; 0: nothing to look at */
+	struct header_name name;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct goroutine_key);
+	__type(value, struct header_scan);
+} header_scans SEC(".maps");
+
+/* What a new entry is made from. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct header_scan);
+} empty_header_scan SEC(".maps");
+
+static __always_inline struct header_scan *header_scan_of(const struct goroutine_key *key)
+{
+	struct header_scan *scan = bpf_map_lookup_elem(&header_scans, key);
+	__u32 zero = 0;
+	void *empty;
+
+	if (scan)
+		return scan;
+	empty = bpf_map_lookup_elem(&empty_header_scan, &zero);
+	if (!empty)
+		return NULL;
+	bpf_map_update_elem(&header_scans, key, empty, BPF_ANY);
+	return bpf_map_lookup_elem(&header_scans, key);
+}
+
+/* Which of the headers has this name; HEADERS where none has. */
+static __always_inline __u32 header_of(const struct header_name *name)
+{
+	__u32 slot = HEADER_SLOT((__u32)name->length, (__u8)name->text[0]);
+	const struct header_name *known = &header_table[slot];
+	__u64 differs = (known->length ^ name->length) | (known->words[0] ^ name->words[0]) |
+			(known->words[1] ^ name->words[1]) | (known->words[2] ^ name->words[2]);
+
+	return differs ? HEADERS : known->header;
+}
+
+/* Look at the entries of the scan's current group. A global function, which the verifier goes through once and not
+ * once for each group; so it takes the key of the scan, and not the scan (pointers to memory: kernel 5.12). */
+__noinline int header_group_scan(__u64 process, __u64 goid)
+{
+	const struct goroutine_key key = {process, goid};
+	struct header_scan *scan = bpf_map_lookup_elem(&header_scans, &key);
+
+	if (!scan)
+		return 0;
+	for (__u32 i = 0; i < GROUP_SLOTS; i++) {
+		__u32 at_key = scan->shape.keys + i * scan->shape.key_stride;
+		__u32 at_elem = scan->shape.elems + i * scan->shape.elem_stride;
+		struct go_string name;
+		struct go_slice lines;
+		__u32 header;
+
+		if (!(scan->full >> i & 1) || at_key > sizeof(scan->group) - sizeof(name) ||
+		    at_elem > sizeof(scan->group) - sizeof(lines))
+			continue;
+		__builtin_memcpy(&name, scan->group + at_key, sizeof(name));
+		if (name.length > 17 || !(HEADER_LENGTHS >> name.length & 1))
+			continue;
+		__builtin_memset(&scan->name, 0, sizeof(scan->name));
+		scan->name.length = name.length;
+		if (!go_read(scan->name.text, name.length, name.data))
+			continue;
+		header = header_of(&scan->name);
+		if (header >= HEADERS)
+			continue;
+		__builtin_memcpy(&lines, scan->group + at_elem, sizeof(lines));
+		if (lines.length && go_read(&scan->values[header], sizeof(struct go_string), lines.data))
+			scan->lines[header] = lines.length;
+	}
+	return 0;
+}
+
+/* One bit for each slot in use, from a group's control word or a bucket's tophashes. */
+static __always_inline __u32 slots_in_use(const __u8 *bytes, bool swiss)
+{
+	__u32 full = 0;
+
+#pragma unroll
+	for (int i = 0; i < GROUP_SLOTS; i++)
+		full |= (swiss ? !(bytes[i] & 0x80) : bytes[i] >= MIN_TOP_HASH) << i;
+	return full;
+}
+
+/* Read the next group of a Swiss map (internal/runtime/maps): a small map is one group; a larger one a directory of
+ * tables, each an array of groups. False at the end, or where it cannot be read. */
+static __always_inline bool swiss_map_next(struct header_scan *scan, const struct header_map_layout *go)
+{
+	struct group_cursor *at = &scan->at;
+	__u32 size = go->group_size;
+	__u64 table = 0;
+
+	if (at->next_group > at->last_group) {
+		if (at->next_table >= at->tables || !go_read(&table, 8, at->directory + at->next_table++ * 8))
+			return false;
+		/* Neighbours in the directory may be the same table. */
+		if (table == at->seen_table) {
+			scan->full = 0;
+			return true;
+		}
+		at->seen_table = table;
+		at->next_group = 0;
+		if (!go_read_field(&at->groups, 8, table, go->table_groups) ||
+		    !go_read_field(&at->last_group, 8, table, go->table_groups_mask))
+			return false;
+	}
+	if (size > sizeof(scan->group) || !go_read(scan->group, size, at->groups + at->next_group++ * size))
+		return false;
+	scan->full = slots_in_use(scan->group, true);
+	return true;
+}
+
+static __always_inline bool swiss_map_begin(struct header_scan *scan, const struct header_map_layout *go, __u64 map)
+{
+	struct group_cursor *at = &scan->at;
+
+	if (!go_read_field(&at->directory, 8, map, go->map_directory) ||
+	    !go_read_field(&at->tables, 8, map, go->map_directory_length))
+		return false;
+	at->next_table = 0;
+	at->seen_table = 0;
+	at->groups = at->directory;
+	at->last_group = 0;
+	at->next_group = at->tables ? 1 : 0;
+	return at->directory;
+}
+
+/* Read the next bucket of a hash map (runtime.hmap): 2^B buckets, each with a chain of overflow buckets; and, while
+ * the map grows, the old ones, whose entries are marked where they have been moved. */
+static __always_inline bool hash_map_next(struct header_scan *scan)
+{
+	struct group_cursor *at = &scan->at;
+
+	if (!at->bucket) {
+		if (at->next_bucket > at->last_bucket) {
+			if (!at->old_buckets)
+				return false;
+			at->buckets = at->old_buckets;
+			at->old_buckets = 0;
+			at->next_bucket = 0;
+			at->last_bucket = at->last_old_bucket;
+		}
+		at->bucket = at->buckets + at->next_bucket++ * BUCKET_SIZE;
+	}
+	if (!go_read(scan->group, BUCKET_SIZE, at->bucket))
+		return false;
+	scan->full = slots_in_use(scan->group, false);
+	__builtin_memcpy(&at->bucket, scan->group + BUCKET_OVERFLOW, sizeof(at->bucket));
+	return true;
+}
+
+static __always_inline bool hash_map_begin(struct header_scan *scan, const struct header_map_layout *go, __u64 map)
+{
+	struct group_cursor *at = &scan->at;
+	__u8 b = 0, flags = 0;
+
+	if (!go_read_field(&b, 1, map, go->hmap_b) || !go_read_field(&flags, 1, map, go->hmap_flags) ||
+	    !go_read_field(&at->buckets, 8, map, go->hmap_buckets) ||
+	    !go_read_field(&at->old_buckets, 8, map, go->hmap_old_buckets))
+		return false;
+	at->bucket = 0;
+	at->next_bucket = 0;
+	at->last_bucket = (1ULL << (b & 31)) - 1;
+	at->last_old_bucket = flags & SAME_SIZE_GROW ? at->last_bucket : at->last_bucket >> 1;
+	return at->buckets;
+}
+
+/* Look through the http.Header at `map`. What was found is in the scan's values and lines. */
+static __always_inline struct header_scan *http_headers_find(const struct hit *hit,
+							     const struct header_map_layout *go, __u64 map)
+{
+	const struct group_shape bucket = {BUCKET_KEYS, 16, BUCKET_ELEMS, 24};
+	const struct group_shape group = {go->group_keys, go->group_key_stride, go->group_elems,
+					  go->group_elem_stride};
+	struct header_scan *scan = header_scan_of(&hit->key);
+	bool swiss = go->map_directory != GO_UNKNOWN;
+
+	if (!scan)
+		return NULL;
+	__builtin_memset(scan->values, 0, sizeof(scan->values));
+	__builtin_memset(scan->lines, 0, sizeof(scan->lines));
+	scan->shape = swiss ? group : bucket;
+	if (!map || !(swiss ? swiss_map_begin(scan, go, map) : hash_map_begin(scan, go, map)))
+		return scan;
+	for (int i = 0; i < GROUPS_MAX; i++) {
+		if (!(swiss ? swiss_map_next(scan, go) : hash_map_next(scan)))
+			return scan;
+		header_group_scan(hit->key.process, hit->key.goid);
+	}
+	count(COUNTER_HEADERS_UNREAD);
+	return scan;
+}

@@ -1,0 +1,475 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+/* net/http server, and golang.org/x/net/http2: one span a request.
+ *
+ * HTTP/1: from serverHandler.ServeHTTP to (*response).finishRequest, on the connection's goroutine. A handler that
+ * panics never gets there; conn.serve recovers, and closes the connection. One that hijacks the connection does not
+ * either: its span ends at Hijack.
+ * HTTP/2: from (*serverConn).runHandler, on the stream's own goroutine, to the function that it defers, which runs
+ * after a panic too. The request passes serverHandler.ServeHTTP as well, unless x/net/http2 serves it by itself.
+ *
+ * All that is told of a request is read when it starts, before the handler can change it; the status and the route
+ * when it ends. */
+#include "span.h"
+#include "text.h"
+#include "http_headers.h"
+
+struct http_server_layout {
+	struct header_map_layout headers;
+	go_offset request_method GO("net/http.Request.Method");
+	go_offset request_proto_major GO("net/http.Request.ProtoMajor");
+	go_offset request_proto_minor GO("net/http.Request.ProtoMinor");
+	go_offset request_header GO("net/http.Request.Header");
+	go_offset request_host GO("net/http.Request.Host");
+	go_offset request_remote_addr GO("net/http.Request.RemoteAddr");
+	go_offset request_uri GO("net/http.Request.RequestURI");
+	go_offset request_tls GO("net/http.Request.TLS");
+	go_offset request_pattern GO("net/http.Request.Pattern"); /* since Go 1.23 */
+	go_offset request_pat GO("net/http.Request.pat");	  /* Go 1.22: the pattern itself */
+	go_offset pattern_str GO("net/http.pattern.str");
+	go_offset response_status GO("net/http.response.status");
+	/* HTTP/2 in the standard library, up to Go 1.26 and since. */
+	go_offset h2_writer_state GO("net/http.http2responseWriter.rws")
+	    GO("net/http/internal/http2.responseWriter.rws");
+	go_offset h2_state_status GO("net/http.http2responseWriterState.status")
+	    GO("net/http/internal/http2.responseWriterState.status");
+	/* Since Go 1.27 the standard library's HTTP/2 has a request type of its own. */
+	go_offset h2_request_method GO("net/http/internal/http2.ServerRequest.Method");
+	go_offset h2_request_header GO("net/http/internal/http2.ServerRequest.Header");
+	go_offset h2_request_host GO("net/http/internal/http2.ServerRequest.Host");
+	go_offset h2_request_remote_addr GO("net/http/internal/http2.ServerRequest.RemoteAddr");
+	go_offset h2_request_uri GO("net/http/internal/http2.ServerRequest.RequestURI");
+	go_offset h2_request_tls GO("net/http/internal/http2.ServerRequest.TLS");
+	/* The same in golang.org/x/net/http2, which a program may contain besides. */
+	go_offset x_writer_state GO("golang.org/x/net/http2.responseWriter.rws");
+	go_offset x_state_status GO("golang.org/x/net/http2.responseWriterState.status");
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 256);
+	__type(key, __u32); /* struct process.slot */
+	__type(value, struct http_server_layout);
+} http_server_layouts SEC(".maps");
+
+struct http_server_record {
+	struct record_header header;
+	__u16 status; /* as the handler set it; 0: it did not */
+	__u8 protocol_major, protocol_minor;
+	__u8 tls;      /* the connection is encrypted */
+	__u8 hijacked; /* ended when the handler took the connection over */
+	/* Texts that are much the same from request to request first, so that their bytes make a key. */
+	struct text method, host, user_agent, forwarded_proto, forwarded_host;
+	struct text target, remote_addr, forwarded_for, forwarded, tracestate, route;
+};
+
+#define METHOD_MAX	    24
+#define HOST_MAX	    128
+#define USER_AGENT_MAX	    256
+#define FORWARDED_PROTO_MAX 8
+#define FORWARDED_HOST_MAX  128
+#define TARGET_MAX	    1024
+#define REMOTE_ADDR_MAX	    64
+#define FORWARDED_FOR_MAX   128
+#define FORWARDED_MAX	    128
+#define TRACESTATE_MAX	    256
+#define ROUTE_MAX	    256
+#define TEXTS_MAX	    2400 /* all of them at once */
+
+const volatile __u16 http_server_record_kind = 0;
+
+/* A request in flight: its record as far as it is known, and what is needed to finish it. */
+struct http_server_request {
+	union {
+		struct {
+			struct http_server_record record;
+			char texts[TEXTS_MAX];
+		};
+		struct traceparent traceparent; /* until the record is filled */
+	};
+	__u64 call; /* the request that the starting call was given, of whichever type: tells a call from the next */
+	__u64 request;	      /* *http.Request; 0: none seen yet */
+	__u64 writer;	      /* *http2.responseWriter; 0: HTTP/1 */
+	struct go_string uri; /* request.RequestURI: tells whether `request` is still what it was */
+	bool
+	    becomes_http2; /* the request that turns an HTTP/1 connection into HTTP/2, which is then served as such */
+};
+
+#define RECORD_MAX (sizeof(struct http_server_record) + TEXTS_MAX)
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct goroutine_key);
+	__type(value, struct http_server_request);
+} http_server_requests SEC(".maps");
+
+/* What a new entry is made from; it is too large for the stack. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct http_server_request);
+} http_server_empty_request SEC(".maps");
+
+/* Where the parts of a request lie, for either of its types. */
+struct request_fields {
+	go_offset method, header, host, remote_addr, uri, tls;
+};
+
+static __always_inline struct http_server_request *request_find_or_add(const struct goroutine_key *key)
+{
+	struct http_server_request *request = bpf_map_lookup_elem(&http_server_requests, key);
+	__u32 zero = 0;
+	void *empty;
+
+	if (request)
+		return request;
+	empty = bpf_map_lookup_elem(&http_server_empty_request, &zero);
+	if (!empty)
+		return NULL;
+	bpf_map_update_elem(&http_server_requests, key, empty, BPF_ANY);
+	return bpf_map_lookup_elem(&http_server_requests, key);
+}
+
+static __always_inline void text_field(struct http_server_record *record, struct text *text, __u64 base,
+				       go_offset offset, __u32 limit)
+{
+	struct go_string string = {};
+
+	go_read_field(&string, sizeof(string), base, offset);
+	text_append(record, RECORD_MAX, text, &string, limit);
+}
+
+static __always_inline bool traceparent_read(struct traceparent *text, const struct go_string *value,
+					     struct trace_context *to)
+{
+	__u32 length = TRACEPARENT_LENGTH;
+
+	if (value->length < TRACEPARENT_LENGTH)
+		return false;
+	if (value->length > TRACEPARENT_LENGTH)
+		length++;
+	return go_read(text->version, length, value->data) && traceparent_parse(text, value->length, to);
+}
+
+/* A request begins: open its span, and note what it says of itself. */
+static __always_inline struct http_server_request *server_start(const struct hit *hit,
+								const struct http_server_layout *go,
+								const struct request_fields *fields, __u64 request,
+								__u64 writer)
+{
+	struct http_server_request *entry;
+	struct http_server_record *record;
+	struct header_scan *headers;
+	struct trace_context remote = {};
+	struct goroutine *goroutine;
+	bool has_remote = false;
+	struct span *span;
+	__u64 map = 0, tls = 0;
+
+	goroutine = goroutine_find_or_add(hit);
+	entry = request_find_or_add(&hit->key);
+	if (!goroutine || !entry)
+		return NULL;
+	span = span_find(goroutine, http_server_record_kind);
+	if (span) {
+		/* The same call again, after its stack has grown (Go before 1.21, arm64). */
+		if (entry->call == request)
+			return NULL;
+		count(COUNTER_SPANS_ABANDONED);
+	}
+	goroutine->depth = 0;
+
+	go_read_field(&map, sizeof(map), request, fields->header);
+	headers = http_headers_find(hit, &go->headers, map);
+	if (!headers)
+		return NULL;
+	/* Two lines of it are none: W3C Trace Context, 3.3. */
+	if (headers->lines[HEADER_TRACEPARENT] == 1)
+		has_remote = traceparent_read(&entry->traceparent, &headers->values[HEADER_TRACEPARENT], &remote);
+	entry->becomes_http2 = headers->lines[HEADER_HTTP2_SETTINGS] != 0;
+	entry->call = request;
+	entry->request = 0;
+	entry->writer = writer;
+	entry->uri.data = 0;
+	entry->uri.length = 0;
+	span = span_push(hit, goroutine, http_server_record_kind, has_remote ? &remote : NULL);
+	if (!span || !(span->context.flags & TRACE_FLAG_SAMPLED))
+		return entry;
+
+	record = &entry->record;
+	record->header.length = sizeof(*record);
+	record->status = 0;
+	record->hijacked = 0;
+	record->protocol_major = writer ? 2 : 0;
+	record->protocol_minor = 0;
+	if (!writer) {
+		go_read_field(&record->protocol_major, 1, request, go->request_proto_major);
+		go_read_field(&record->protocol_minor, 1, request, go->request_proto_minor);
+	}
+	go_read_field(&tls, sizeof(tls), request, fields->tls);
+	record->tls = tls != 0;
+	text_field(record, &record->method, request, fields->method, METHOD_MAX);
+	text_field(record, &record->host, request, fields->host, HOST_MAX);
+	text_append(record, RECORD_MAX, &record->user_agent, &headers->values[HEADER_USER_AGENT], USER_AGENT_MAX);
+	text_append(record, RECORD_MAX, &record->forwarded_proto, &headers->values[HEADER_FORWARDED_PROTO],
+		    FORWARDED_PROTO_MAX);
+	text_append(record, RECORD_MAX, &record->forwarded_host, &headers->values[HEADER_FORWARDED_HOST],
+		    FORWARDED_HOST_MAX);
+	go_read_field(&entry->uri, sizeof(entry->uri), request, fields->uri);
+	text_append(record, RECORD_MAX, &record->target, &entry->uri, TARGET_MAX);
+	text_field(record, &record->remote_addr, request, fields->remote_addr, REMOTE_ADDR_MAX);
+	text_append(record, RECORD_MAX, &record->forwarded_for, &headers->values[HEADER_FORWARDED_FOR],
+		    FORWARDED_FOR_MAX);
+	text_append(record, RECORD_MAX, &record->forwarded, &headers->values[HEADER_FORWARDED], FORWARDED_MAX);
+	if (has_remote)
+		text_append(record, RECORD_MAX, &record->tracestate, &headers->values[HEADER_TRACESTATE],
+			    TRACESTATE_MAX);
+	else
+		record->tracestate.length = 0;
+	record->route.length = 0;
+	/* The preface of HTTP/2 looks like a request to an HTTP/1 server. */
+	if (record->method.length == 3 && entry->texts[0] == 'P' && entry->texts[1] == 'R' && entry->texts[2] == 'I')
+		entry->becomes_http2 = true;
+	return entry;
+}
+
+/* The pattern by which http.ServeMux found the handler, which it notes in the request (Go 1.22 and later). The memory
+ * may have been freed by now where nothing but the handler held the request: it counts only while the request's URI is
+ * still the very string it was. */
+static __always_inline void server_route(struct http_server_request *entry, const struct http_server_layout *go)
+{
+	struct http_server_record *record = &entry->record;
+	struct go_string uri = {}, pattern = {};
+	__u64 pat = 0;
+
+	if (!entry->request || !go_read_field(&uri, sizeof(uri), entry->request, go->request_uri) ||
+	    uri.data != entry->uri.data || uri.length != entry->uri.length)
+		return;
+	if (go->request_pattern != GO_UNKNOWN)
+		go_read_field(&pattern, sizeof(pattern), entry->request, go->request_pattern);
+	else if (go_read_field(&pat, sizeof(pat), entry->request, go->request_pat) && pat)
+		go_read_field(&pattern, sizeof(pattern), pat, go->pattern_str);
+	text_append(record, RECORD_MAX, &record->route, &pattern, ROUTE_MAX);
+}
+
+/* A request ends, in one of the ways that the flags tell. */
+static __always_inline void server_end(void *ctx, const struct hit *hit, const struct http_server_layout *go,
+				       struct goroutine *goroutine, struct span *span,
+				       struct http_server_request *entry, __u64 status, __u32 flags, bool hijacked)
+{
+	struct http_server_record *record = &entry->record;
+	__u64 length;
+
+	if (span->context.flags & TRACE_FLAG_SAMPLED && !(hijacked && entry->becomes_http2)) {
+		span_record(hit, span, &record->header);
+		record->header.flags |= flags;
+		record->status = status;
+		record->hijacked = hijacked;
+		server_route(entry, go);
+		length = record->header.length;
+		asm volatile("" : "+r"(length));
+		if (length <= RECORD_MAX)
+			submit(ctx, record, length, false);
+	}
+	span_pop(goroutine, span);
+}
+
+/* The open request of the goroutine that runs now. */
+static __always_inline bool server_current(const struct hit *hit, struct goroutine **goroutine, struct span **span,
+					   struct http_server_request **entry)
+{
+	*goroutine = goroutine_find(hit);
+	if (!*goroutine)
+		return false;
+	*span = span_find(*goroutine, http_server_record_kind);
+	if (!*span)
+		return false;
+	*entry = bpf_map_lookup_elem(&http_server_requests, &hit->key);
+	if (*entry)
+		return true;
+	count(COUNTER_SPANS_EVICTED);
+	span_pop(*goroutine, *span);
+	return false;
+}
+
+static __always_inline const struct http_server_layout *layout_of(const struct hit *hit)
+{
+	return bpf_map_lookup_elem(&http_server_layouts, &hit->process->slot);
+}
+
+/* func (sh serverHandler) ServeHTTP(rw ResponseWriter, req *Request) */
+SEC("uprobe/net/http.serverHandler.ServeHTTP")
+int http_server_start(struct pt_regs *ctx)
+{
+	const struct http_server_layout *go;
+	struct http_server_request *entry;
+	__u64 request = GO_ARG_4(ctx);
+	struct goroutine *goroutine;
+	struct span *span;
+	struct hit hit;
+
+	if (!hit_begin(&hit, ctx) || !(go = layout_of(&hit)))
+		return 0;
+	/* An HTTP/2 request on its way to the handler: from here on it is an *http.Request in every Go version. */
+	if ((goroutine = goroutine_find(&hit)) && (span = span_find(goroutine, http_server_record_kind)) &&
+	    (entry = bpf_map_lookup_elem(&http_server_requests, &hit.key)) && entry->writer) {
+		entry->request = request;
+		return 0;
+	}
+
+	struct request_fields fields = {
+	    .method = go->request_method,
+	    .header = go->request_header,
+	    .host = go->request_host,
+	    .remote_addr = go->request_remote_addr,
+	    .uri = go->request_uri,
+	    .tls = go->request_tls,
+	};
+	entry = server_start(&hit, go, &fields, request, 0);
+	if (entry)
+		entry->request = request;
+	return 0;
+}
+
+/* func (w *response) finishRequest(): the handler has returned. */
+SEC("uprobe/net/http.(*response).finishRequest")
+int http_server_end(struct pt_regs *ctx)
+{
+	const struct http_server_layout *go;
+	struct http_server_request *entry;
+	struct goroutine *goroutine;
+	struct span *span;
+	struct hit hit;
+	__u64 status = 0;
+
+	if (!hit_begin(&hit, ctx) || !(go = layout_of(&hit)) || !server_current(&hit, &goroutine, &span, &entry))
+		return 0;
+	go_read_field(&status, sizeof(status), GO_ARG_1(ctx), go->response_status);
+	server_end(ctx, &hit, go, goroutine, span, entry, status, 0, false);
+	return 0;
+}
+
+/* func (c *conn) close(): with a request still open, its handler did not return. The goroutine ends. */
+SEC("uprobe/net/http.(*conn).close")
+int http_server_abort(struct pt_regs *ctx)
+{
+	const struct http_server_layout *go;
+	struct http_server_request *entry;
+	struct goroutine *goroutine;
+	struct span *span;
+	struct hit hit;
+
+	if (!hit_begin(&hit, ctx) || !(go = layout_of(&hit)))
+		return 0;
+	if (server_current(&hit, &goroutine, &span, &entry))
+		server_end(ctx, &hit, go, goroutine, span, entry, 0, RECORD_UNFINISHED, false);
+	bpf_map_delete_elem(&http_server_requests, &hit.key);
+	bpf_map_delete_elem(&goroutines, &hit.key);
+	return 0;
+}
+
+/* func (w *response) Hijack(): the handler takes the connection over, and net/http sees no more of it. */
+SEC("uprobe/net/http.(*response).Hijack")
+int http_server_hijack(struct pt_regs *ctx)
+{
+	const struct http_server_layout *go;
+	struct http_server_request *entry;
+	struct goroutine *goroutine;
+	struct span *span;
+	struct hit hit;
+	__u64 status = 0;
+
+	if (!hit_begin(&hit, ctx) || !(go = layout_of(&hit)) || !server_current(&hit, &goroutine, &span, &entry))
+		return 0;
+	go_read_field(&status, sizeof(status), GO_ARG_1(ctx), go->response_status);
+	server_end(ctx, &hit, go, goroutine, span, entry, status, 0, true);
+	return 0;
+}
+
+/* func (sc *http2serverConn) runHandler(rw *http2responseWriter, req *Request, handler func(...)), up to Go 1.26;
+ * func (sc *serverConn) runHandler(rw *responseWriter, req *ServerRequest, handler func(...)), since. */
+SEC("uprobe/net/http.(*http2serverConn).runHandler")
+int http2_server_start(struct pt_regs *ctx)
+{
+	const struct http_server_layout *go;
+	struct http_server_request *entry;
+	struct hit hit;
+
+	if (!hit_begin(&hit, ctx) || !(go = layout_of(&hit)))
+		return 0;
+
+	bool own_type = go->h2_request_header != GO_UNKNOWN;
+	struct request_fields fields = {
+	    .method = own_type ? go->h2_request_method : go->request_method,
+	    .header = own_type ? go->h2_request_header : go->request_header,
+	    .host = own_type ? go->h2_request_host : go->request_host,
+	    .remote_addr = own_type ? go->h2_request_remote_addr : go->request_remote_addr,
+	    .uri = own_type ? go->h2_request_uri : go->request_uri,
+	    .tls = own_type ? go->h2_request_tls : go->request_tls,
+	};
+	entry = server_start(&hit, go, &fields, GO_ARG_3(ctx), GO_ARG_2(ctx));
+	if (entry && !own_type)
+		entry->request = GO_ARG_3(ctx);
+	return 0;
+}
+
+/* The same in golang.org/x/net/http2, whose request is net/http's in every version. */
+SEC("uprobe/golang.org/x/net/http2.(*serverConn).runHandler")
+int x_http2_server_start(struct pt_regs *ctx)
+{
+	const struct http_server_layout *go;
+	struct http_server_request *entry;
+	struct hit hit;
+
+	if (!hit_begin(&hit, ctx) || !(go = layout_of(&hit)))
+		return 0;
+
+	struct request_fields fields = {
+	    .method = go->request_method,
+	    .header = go->request_header,
+	    .host = go->request_host,
+	    .remote_addr = go->request_remote_addr,
+	    .uri = go->request_uri,
+	    .tls = go->request_tls,
+	};
+	entry = server_start(&hit, go, &fields, GO_ARG_3(ctx), GO_ARG_2(ctx));
+	if (entry)
+		entry->request = GO_ARG_3(ctx);
+	return 0;
+}
+
+/* The function that runHandler defers: the handler has returned, or panicked. The goroutine ends. */
+static __always_inline int http2_end(struct pt_regs *ctx, bool x_net)
+{
+	const struct http_server_layout *go;
+	struct http_server_request *entry;
+	struct goroutine *goroutine;
+	__u64 state = 0, status = 0;
+	struct span *span;
+	struct hit hit;
+
+	if (!hit_begin(&hit, ctx) || !(go = layout_of(&hit)) || !server_current(&hit, &goroutine, &span, &entry))
+		return 0;
+	if (go_read_field(&state, sizeof(state), entry->writer, x_net ? go->x_writer_state : go->h2_writer_state))
+		go_read_field(&status, sizeof(status), state, x_net ? go->x_state_status : go->h2_state_status);
+	server_end(ctx, &hit, go, goroutine, span, entry, status, is_panicking(ctx, hit.go) ? RECORD_UNFINISHED : 0,
+		   false);
+	bpf_map_delete_elem(&http_server_requests, &hit.key);
+	bpf_map_delete_elem(&goroutines, &hit.key);
+	return 0;
+}
+
+SEC("uprobe/net/http.(*http2serverConn).runHandler.func1")
+int http2_server_end(struct pt_regs *ctx)
+{
+	return http2_end(ctx, false);
+}
+
+SEC("uprobe/golang.org/x/net/http2.(*serverConn).runHandler.func1")
+int x_http2_server_end(struct pt_regs *ctx)
+{
+	return http2_end(ctx, true);
+}
+
+char LICENSE[] SEC("license") = "GPL";

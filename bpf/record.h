@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/* Records: what the programs send to the agent. A header, the library's struct, and its texts packed behind. */
+#pragma once
+
+#include "config.h"
+#include "counters.h"
+
+enum record_flags {
+	RECORD_REMOTE_PARENT = 1 << 0, /* the parent came with the request, from outside */
+	RECORD_UNFINISHED = 1 << 1,    /* the operation did not return: it panicked, or its goroutine exited */
+};
+
+struct record_header {
+	__u16 kind;   /* which struct follows: the number that the agent gave it */
+	__u16 length; /* of the whole record, bytes */
+	__u32 tgid;
+	__u32 slot;    /* the executable */
+	__u32 flags;   /* enum record_flags */
+	__u64 process; /* struct process.id */
+	__u64 start;   /* CLOCK_MONOTONIC, ns */
+	__u64 end;
+	__u8 trace_id[16];
+	__u8 span_id[8];
+	__u8 parent_id[8]; /* zero: no parent */
+};
+
+/* A string in a record: where it lies, from the record's first byte. */
+struct text {
+	__u16 offset;
+	__u16 length; /* bytes that are there; TEXT_CUT is added where the string was longer */
+};
+
+#define TEXT_CUT 0x8000
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 22);
+} records SEC(".maps");
+
+/* Send `length` bytes of `record`. Without a wake-up, which would cost more than all the rest (docs/performance.md):
+ * the agent drains on a timer, and is woken only for `urgent` records and when the ring fills. */
+static __always_inline void submit(void *ctx, void *record, __u64 length, bool urgent)
+{
+	long error;
+
+	if (use_ring_buffer) {
+		__u64 flags = BPF_RB_NO_WAKEUP;
+
+		if (urgent || bpf_ringbuf_query(&records, BPF_RB_AVAIL_DATA) >= wakeup_bytes)
+			flags = BPF_RB_FORCE_WAKEUP;
+		error = bpf_ringbuf_output(&records, record, length, flags);
+	} else {
+		error = bpf_perf_event_output(ctx, &records, BPF_F_CURRENT_CPU, record, length);
+	}
+	count(error ? COUNTER_RECORDS_LOST : COUNTER_RECORDS_SUBMITTED);
+}

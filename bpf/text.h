@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/* Strings of the target, packed behind a record's struct. */
+#pragma once
+
+#include "go.h"
+#include "record.h"
+
+/* Append at most `limit` bytes (a constant) of a Go string to the record that starts at `record` and is `size` bytes
+ * in all (a constant); header.length says how far it is filled. Where it does not fit it is cut, and marked. */
+static __always_inline void text_append(void *record, __u32 size, struct text *text, const struct go_string *string,
+					__u32 limit)
+{
+	struct record_header *header = record;
+	__u64 length = string->length;
+	__u64 at = header->length;
+
+	text->offset = at;
+	text->length = 0;
+	if (!length)
+		return;
+	if (length > limit) {
+		count(COUNTER_TEXTS_CUT);
+		text->length = TEXT_CUT;
+		length = limit;
+	}
+	/* The compiler knows better than to compare twice; the verifier must see both bounds on these very registers. */
+	asm volatile("" : "+r"(length), "+r"(at));
+	if (length > limit)
+		return;
+	if (at > size - limit) {
+		count(COUNTER_TEXTS_CUT);
+		text->length = TEXT_CUT;
+		return;
+	}
+	if (!go_read((char *)record + at, length, string->data))
+		return;
+	text->length |= length;
+	header->length = at + length;
+}
