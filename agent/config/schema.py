@@ -152,7 +152,8 @@ class Export:
         whole(at_most=10_000_000),
         "Spans that may wait (about 0.5 KiB each). When it is full, new ones are dropped.",
     )
-    batch_size: int = key(2048, whole(at_most=100_000), "Spans in one request, at most.")
+    # Larger requests cost more a span: their memory is mapped and faulted in anew each time.
+    batch_size: int = key(1024, whole(at_most=100_000), "Spans in one request, at most.")
     schedule_delay: float = key(
         1.0,
         duration(at_least=0.001, at_most=60),

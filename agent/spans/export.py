@@ -239,7 +239,12 @@ class Exporter:
         self._counts.dropped[reason] += count
 
     def _note_losses(self) -> None:
-        """Write about losses when they begin, and again when they begin anew after a quiet minute."""
+        """Write about losses when they begin, and again when they begin anew after a quiet minute.
+
+        Those of a shutdown are written once, at its end.
+        """
+        if self._stopping.is_set() and self._worker.is_alive():
+            return
         dropped = Counter(self.status().dropped)
         new = dropped - self._loss_logged
         now = time.monotonic()
