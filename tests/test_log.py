@@ -18,6 +18,8 @@ from agent import log
 from agent.config import Level, LogFormat
 from agent.log import PRIORITY, Event, Journal, StateLog, detect, emit, encode_entry
 
+DOCUMENT = (Path(__file__).parents[1] / "docs/configuration.md").read_text()
+
 
 @pytest.fixture(autouse=True)
 def restored() -> Iterator[None]:
@@ -54,6 +56,7 @@ def test_ids_are_unique_and_valid() -> None:
     assert len({event.value for event in Event}) == len(Event)
     for event in Event:
         assert re.fullmatch("[0-9a-f]{12}4[0-9a-f]{3}[89ab][0-9a-f]{15}", event.value)
+        assert f"| `{event.value}` | " in DOCUMENT
         assert event in PRIORITY
 
 

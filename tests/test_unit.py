@@ -44,7 +44,7 @@ def test_unit_hides_no_program() -> None:
 
 
 def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
-    """Every line is understood: systemd warns of those it doesn't know. Without systemd, the others must do."""
+    """Every line is understood: systemd warns of those it doesn't know."""
     analyze = shutil.which("systemd-analyze")
     copy = tmp_path / UNIT.name
     copy.write_text(UNIT.read_text().replace("/usr/bin/gospan", shutil.which("true") or "/bin/true"))

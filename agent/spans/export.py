@@ -22,6 +22,8 @@ SHUTDOWN = "shutdown"
 
 # How long after the last loss the next one is news again, in seconds.
 _LOSS_REMEMBERED = 60.0
+# How long a server may tell us to wait, in seconds.
+_LONGEST_DELAY = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +184,8 @@ class Exporter:
             self._note_losses()
             if not outcome.retryable:
                 return self._drop(f"{NOT_RETRYABLE}:{outcome.code}", batch.spans)
-            delay = self._backoff.delay(attempt) if outcome.delay is None else outcome.delay
+            # What the server asks for is a minimum; none at all would have us ask it again and again.
+            delay = max(self._backoff.delay(attempt), min(outcome.delay or 0.0, _LONGEST_DELAY))
             limit = self._settings.give_up_after
             if limit and time.monotonic() + delay - began > limit:
                 return self._drop(GAVE_UP, batch.spans)

@@ -16,7 +16,7 @@ import socket
 import uuid
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
 from agent import __version__
+from agent.config import Resources
 from agent.config.values import parse_pairs
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.37.0"
@@ -37,6 +38,7 @@ _INSTANCE_NAMESPACE = uuid.UUID("4d63009a-8d0f-11ee-aad7-4c796ed8e320")
 # limit.
 _MAX_ENVIRON = 6 << 20
 _MAX_SMALL_FILE = 64 << 10
+_NOTHING_DECLARED = Resources()
 # platform.machine() to the values of host.arch.
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
@@ -96,20 +98,12 @@ class Build:
     service_version: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Declared:
-    """What the agent's configuration says of every process: [resource] in the file."""
-
-    service_name: str = ""
-    attributes: tuple[tuple[str, str], ...] = field(default=())
-
-
 def describe(
     pid: int,
     host: Host,
     *,
     build: Build = Build(),
-    declared: Declared = Declared(),
+    declared: Resources = _NOTHING_DECLARED,
     procfs: Path = Path("/proc"),
 ) -> ProcessResource | None:
     """Describe a running process; None if there is none of this number, or it ended while being read.

@@ -110,7 +110,8 @@ class RecentSpans:
 
     def put(self, origin: Origin, spans: Sequence[bytes]) -> None:
         """Keep the encoded spans of one process and library."""
-        spans = spans[-self._limit :] if self._limit else ()
+        if len(spans) > self._limit:
+            spans = spans[len(spans) - self._limit :]
         if not spans:
             return
         with self._lock:

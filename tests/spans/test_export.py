@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import grpc
@@ -230,21 +231,34 @@ def test_collector_that_restarts_between_requests(start: Start) -> None:
     assert exporter.status().dropped == {}
 
 
-def test_retry_info_is_obeyed(start: Start, collector: Collector) -> None:
-    def throttle(_request: object, context: grpc.ServicerContext) -> None:
+def throttling(delay: Duration) -> Callable[..., None]:
+    def behave(_request: object, context: grpc.ServicerContext) -> None:
         detail = AnyMessage()
-        detail.Pack(RetryInfo(retry_delay=Duration(nanos=400_000_000)))
+        detail.Pack(RetryInfo(retry_delay=delay))
         status = Status(code=grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], details=[detail])
         context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
         context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "slow down")
 
-    collector.behaviours = [throttle]
+    return behave
+
+
+def test_retry_info_is_obeyed(start: Start, collector: Collector) -> None:
+    collector.behaviours = [throttling(Duration(nanos=400_000_000))]
     exporter = start(to(collector))
     exporter.put(origin(), spans(range(10)))
     assert exporter.flush(5)
     assert collector.numbers == list(range(10))
     assert 0.4 <= collector.call_times[1] - collector.call_times[0] < 2
     assert (exporter.status().sent, exporter.status().retries, exporter.status().dropped) == (10, 1, {})
+
+
+def test_retry_info_without_sense_means_the_usual_backoff(start: Start, collector: Collector) -> None:
+    collector.behaviours = [throttling(Duration()), throttling(Duration(seconds=-5))]
+    exporter = start(to(collector))
+    exporter.put(origin(), spans(range(10)))
+    assert exporter.flush(5)
+    assert collector.numbers == list(range(10))
+    assert all(second - first >= 0.01 for first, second in pairwise(collector.call_times))
 
 
 @pytest.mark.parametrize(

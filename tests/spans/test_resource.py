@@ -13,7 +13,8 @@ import pytest
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
 from agent import __version__
-from agent.spans.resource import Build, Declared, Host, describe, service_of_unit, unit_of
+from agent.config import Resources
+from agent.spans.resource import Build, Host, describe, service_of_unit, unit_of
 
 HOST = Host(name="vm1", id="0123456789abcdef0123456789abcdef", arch="amd64", boot_id="b00t")
 BUILD = Build(go_version="go1.27.4", service_version="v1.2.3")
@@ -41,7 +42,7 @@ def make_process(
     return procfs
 
 
-def service(procfs: Path, declared: Declared = Declared()) -> str:  # noqa: B008
+def service(procfs: Path, declared: Resources = Resources()) -> str:  # noqa: B008
     resource = describe(42, HOST, declared=declared, procfs=procfs)
     assert resource is not None
     return resource.service_name
@@ -90,10 +91,10 @@ def test_who_names_the_service(tmp_path: Path) -> None:
     assert service(make_process(tmp_path, exe="/srv/new (deleted)")) == "new"
     unit = "0::/system.slice/web.service"
     assert service(make_process(tmp_path, cgroup=unit)) == "web"
-    assert service(tmp_path, Declared(service_name="node")) == "node"
-    assert service(tmp_path, Declared(attributes=(("service.name", "attribute"),))) == "attribute"
+    assert service(tmp_path, Resources(service_name="node")) == "node"
+    assert service(tmp_path, Resources(attributes=(("service.name", "attribute"),))) == "attribute"
     own = b"A=1\0OTEL_RESOURCE_ATTRIBUTES=service.name=own,team=x\0"
-    assert service(make_process(tmp_path, cgroup=unit, environ=own), Declared(service_name="node")) == "own"
+    assert service(make_process(tmp_path, cgroup=unit, environ=own), Resources(service_name="node")) == "own"
     both = own + b"OTEL_SERVICE_NAME=named\0OTEL_SERVICE_NAME=again\0"
     assert service(make_process(tmp_path, cgroup=unit, environ=both)) == "named"
     empty = b"OTEL_SERVICE_NAME=\0OTEL_RESOURCE_ATTRIBUTES=service.name=\0"
@@ -105,7 +106,7 @@ def test_attributes_of_the_process_go_before_those_of_the_agent(tmp_path: Path) 
         b"OTEL_RESOURCE_ATTRIBUTES=service.namespace=sh%20op, service.version=9 ,host.name=alias,"
         b"service.instance.id=i1,telemetry.sdk.name=fake\0"
     )
-    declared = Declared(attributes=(("service.namespace", "agent"), ("deployment.environment.name", "prod")))
+    declared = Resources(attributes=(("service.namespace", "agent"), ("deployment.environment.name", "prod")))
     resource = describe(
         42, HOST, build=BUILD, declared=declared, procfs=make_process(tmp_path, environ=environ)
     )
