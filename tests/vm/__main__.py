@@ -48,6 +48,7 @@ def _one(kernel: kernels.Kernel, options: argparse.Namespace) -> bool:
         memory=options.memory,
         cpus=options.cpus,
         env=dict(pair.split("=", 1) for pair in options.env),
+        systemd=options.systemd,
     )
     ok = result.exit_status == 0
     print(
@@ -107,6 +108,9 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="NAME=VALUE",
         help="variable for the command",
+    )
+    add(
+        "--systemd", action="store_true", help="boot a Debian 12 with systemd instead of this machine's files"
     )
     add("-v", "--verbose", action="store_true", help="show the command's output also when it succeeds")
     add("command", nargs="*", metavar="-- COMMAND", help=f"command to run (default: {' '.join(CHECK)})")

@@ -7,6 +7,7 @@ What the system says about proxies and authentication still applies.
 import os
 import re
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -86,6 +87,7 @@ def debian(suite: str, arch: str) -> Iterator[Archive]:
     Debian's official one. Raises VmError when the lists can't be fetched or aren't signed by Debian.
     """
     require("apt-get", "dpkg-deb", "debian-archive-keyring")
+    sys.stderr.write(f"fetching packages of Debian {suite} for {arch}\n")
     with tempfile.TemporaryDirectory(prefix="gospan-apt-") as directory:
         root = Path(directory)
         for folder in ("state/lists/partial", "cache/archives/partial"):

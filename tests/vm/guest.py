@@ -25,7 +25,10 @@ from tests.vm.tools import LEGACY_VIRTIOFSD, VmError, require, virtiofsd
 PROJECT = Path(__file__).resolve().parents[2]
 RESULTS = PROJECT / "build" / "vm"
 
-MODULES = ("virtio_pci", "virtiofs", "overlay", "virtio_rng")
+_MODULES = ("virtio_pci", "virtiofs", "overlay", "virtio_rng")
+_PAYLOAD = ("inside.sh", "guest.service")
+# panic=-1 makes a panic end QEMU (-no-reboot). The mitigations protect nothing here, and cost time.
+_KERNEL_ARGUMENTS = "quiet panic=-1 mitigations=off systemd.getty_auto=no"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,7 @@ def run(
     cwd: Path = PROJECT,
     writable: Sequence[Path] = (),
     results: Path | None = None,
+    systemd: bool = False,
 ) -> Result:
     """Boot `kernel`, run `command` in `cwd` as root, without standard input, and power off.
 
@@ -82,19 +86,22 @@ def run(
     fixed one plus `env`; it has GOSPAN_VM (the kernel's name) and GOSPAN_RESULTS (a directory shared with the
     host: `results`, emptied first; by default build/vm/<kernel>-<arch>). `writable` names further directories
     of the host that the guest may change. `timeout` is in seconds from the start of QEMU, `memory` in MiB.
+    With `systemd` the guest is a Debian 12 booted by systemd, and the command runs when that is done.
 
     A guest that doesn't finish gives a Result without an exit status.
     Raises VmError when it can't be started at all.
     """
     machine = MACHINES[kernel.arch]
     require(machine.qemu, "setpriv")
-    land = userland.of(kernel.arch, PROJECT)
-    directory = (results or RESULTS / f"{kernel.name}-{kernel.arch}").absolute()
+    land = userland.of(kernel.arch, PROJECT, systemd=systemd)
+    name = f"{kernel.name}-{kernel.arch}{'-systemd' if systemd else ''}"
+    directory = (results or RESULTS / name).absolute()
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     shares = [directory, *land.writable, *writable]
     for share in shares:
         share.mkdir(parents=True, exist_ok=True)
+    shared = [(f"share{index}", path, "auto") for index, path in enumerate(shares)]
     environment = {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": "/root",
@@ -115,32 +122,25 @@ def run(
             "results": str(directory),
             "started": str(int(time.time())),
             "hostname": f"gospan-{kernel.name}",
+            "init": "/lib/systemd/systemd" if systemd else "",
         },
         command=_script(command, cwd=cwd, environment=environment),
     )
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gospan-vm-")))
         (scratch / "initramfs").write_bytes(archive)
-        sockets = {"host": Path("/"), **{f"share{index}": path for index, path in enumerate(shares)}}
-        devices: list[str] = []
-        for tag, path in sockets.items():
-            # The host's files are taken as unchanging: looking each of them up again would double the time of
-            # an import.
-            caching = "always" if tag == "host" else "auto"
-            stack.enter_context(
-                _serving(path, at=scratch / tag, cache=caching, log=directory / f"virtiofsd-{tag}.log")
-            )
-            devices += ["-chardev", f"socket,id={tag},path={scratch / tag}"]
-            devices += ["-device", f"vhost-user-fs-pci,chardev={tag},tag={tag}"]
+        sockets: list[Path] = []
+        # The host's files are taken as unchanging: looking each of them up again would double the time of an
+        # import.
+        for tag, path, caching in (("host", Path("/"), "always"), *shared):
+            sockets.append(scratch / tag)
+            log = directory / f"virtiofsd-{tag}.log"
+            stack.enter_context(_serving(path, at=sockets[-1], cache=caching, log=log))
         arguments = [
-            *(machine.qemu, "-M", f"{machine.kind},memory-backend=memory", *machine.arguments),
-            *("-accel", "tcg,thread=multi", "-smp", str(cpus), "-m", str(memory)),
-            *("-object", f"memory-backend-memfd,id=memory,size={memory}M,share=on"),
-            *("-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none", "-no-reboot"),
-            *("-serial", f"file:{directory / 'serial.log'}", "-device", "virtio-rng-pci"),
+            *_hardware(machine, memory=memory, cpus=cpus, shares=sockets),
+            *("-serial", f"file:{directory / 'serial.log'}"),
             *("-kernel", str(kernel.vmlinuz), "-initrd", str(scratch / "initramfs")),
-            *("-append", f"console={machine.console} panic=-1 quiet mitigations=off"),
-            *devices,
+            *("-append", f"console={machine.console} {_KERNEL_ARGUMENTS}"),
         ]
         begin = time.monotonic()
         problem = _qemu(arguments, timeout=timeout, log=directory / "qemu.log")
@@ -148,9 +148,25 @@ def run(
     return _result(directory, seconds=seconds, problem=problem)
 
 
+def _hardware(machine: Machine, *, memory: int, cpus: int, shares: Sequence[Path]) -> list[str]:
+    """QEMU's command line for a computer with `shares`: file systems, each tagged by its socket's name."""
+    arguments = [
+        *(machine.qemu, "-M", f"{machine.kind},memory-backend=memory", *machine.arguments),
+        *("-accel", "tcg,thread=multi", "-smp", str(cpus), "-m", str(memory)),
+        # virtiofsd reads and writes the guest's memory, so that this has to be shared.
+        *("-object", f"memory-backend-memfd,id=memory,size={memory}M,share=on"),
+        *("-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none", "-no-reboot"),
+        *("-device", "virtio-rng-pci"),
+    ]
+    for at in shares:
+        arguments += ["-chardev", f"socket,id={at.name},path={at}"]
+        arguments += ["-device", f"vhost-user-fs-pci,chardev={at.name},tag={at.name}"]
+    return arguments
+
+
 def _initramfs(kernel: Kernel, *, busybox: bytes, settings: Mapping[str, str], command: str) -> bytes:
     here = Path(__file__).parent
-    loaded = modules.collect(kernel.modules, MODULES)
+    loaded = modules.collect(kernel.modules, _MODULES)
     lines = [f"{name}={shlex.quote(value)}\n" for name, value in settings.items()]
     return compress(
         cpio(
@@ -158,7 +174,7 @@ def _initramfs(kernel: Kernel, *, busybox: bytes, settings: Mapping[str, str], c
                 Entry("busybox", busybox),
                 Entry("init", (here / "init.sh").read_bytes()),
                 directory("guest"),
-                Entry("guest/inside.sh", (here / "inside.sh").read_bytes()),
+                *(Entry(f"guest/{name}", (here / name).read_bytes()) for name in _PAYLOAD),
                 Entry("guest/settings", "".join(lines).encode()),
                 Entry("guest/command", command.encode()),
                 directory("guest/modules"),

@@ -1,6 +1,6 @@
 #!/busybox sh
 # First program of a guest, in the initramfs: build the root file system out of what the host shares, and go there.
-# /guest/settings (written by guest.py) has: lower, writable, results, started, hostname.
+# /guest/settings (written by guest.py) has: lower, visible, writable, results, started, hostname, init.
 /busybox mkdir -p /bin && /busybox --install -s /bin
 export PATH=/bin
 
@@ -40,6 +40,8 @@ overlay "/host$lower" /root
 for path in $visible; do
 	overlay "/host$path" "/root$path"
 done
+mkdir -p /root/run
+mount -t tmpfs -o mode=755 tmpfs /root/run
 index=0
 for path in $writable; do
 	mkdir -p "/root$path"
@@ -51,8 +53,14 @@ for mount in proc sys dev; do
 	mkdir -p "/root/$mount"
 	mount --move "/$mount" "/root/$mount"
 done
-mkdir -p /root/run
-mount -t tmpfs -o mode=755 tmpfs /root/run
 mkdir /root/run/guest
 cp /busybox /guest/settings /guest/command /guest/inside.sh /root/run/guest/
+if [ "$init" ]; then
+	units=/root/run/systemd/system
+	mkdir -p "$units/multi-user.target.wants"
+	cp /guest/guest.service "$units/"
+	chmod 644 "$units/guest.service"
+	ln -s ../guest.service "$units/multi-user.target.wants/"
+	exec switch_root /root "$init"
+fi
 exec switch_root /root /run/guest/busybox sh /run/guest/inside.sh

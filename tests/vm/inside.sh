@@ -1,10 +1,12 @@
 # Second program of a guest, on its real root: mount what Linux programs expect, run the command, power off.
+# It is process 1, or a service where that is systemd, which has mounted most of it by then.
 busybox=/run/guest/busybox
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 exec </dev/null >/dev/console 2>&1
 . /run/guest/settings
 
 mounted() {
+	$busybox grep -q " $2 " /proc/mounts && return
 	$busybox mkdir -p "$2" 2>/dev/null
 	$busybox mount -t "$1" "$1" "$2" || echo "gospan-vm: can't mount $1 at $2"
 }

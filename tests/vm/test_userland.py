@@ -29,7 +29,7 @@ def test_others_use_what_is_cached_for_this_lock_file(
     (project / "requirements.lock").write_bytes(lock)
     kept = tmp_path / "cache/gospan"
     wheels = kept / f"wheels/arm64-python3.11-{userland._digest(lock)}"
-    root = kept / f"userland/bookworm-arm64-{userland._digest(' '.join(userland.PACKAGES).encode())}"
+    root = userland._home("arm64", userland.PACKAGES)
     wheels.mkdir(parents=True)
     root.mkdir(parents=True)
     land = userland.of("arm64", project)
@@ -37,3 +37,9 @@ def test_others_use_what_is_cached_for_this_lock_file(
     assert land.visible == (project, wheels)
     assert land.env["PYTHONPATH"] == f"{project}:{wheels}"
     assert land.writable == (kept / "pycache/arm64",)
+
+
+def test_a_changed_list_of_packages_is_another_userland() -> None:
+    plain, booted = userland.PACKAGES, (*userland.PACKAGES, *userland.SYSTEMD)
+    homes = {userland._home(arch, packages) for arch in ("amd64", "arm64") for packages in (plain, booted)}
+    assert len(homes) == 4

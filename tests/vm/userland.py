@@ -1,8 +1,9 @@
-"""The programs that a guest has: the host's own, or Debian's for another architecture."""
+"""The programs that a guest has: the host's own, or Debian's, for another architecture or with systemd."""
 
 import hashlib
+import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,14 +18,16 @@ PYTHON = (3, 11)
 PACKAGES = (
     *("base-files", "bash", "coreutils", "dash", "findutils", "grep", "sed"),
     *("iproute2", "mount", "procps", "util-linux"),
-    *("libbpf1", "libstdc++6", "python3"),
+    *("base-passwd", "libbpf1", "libstdc++6", "python3"),
 )
+SYSTEMD = ("dbus", "systemd", "systemd-sysv", "udev")
 
 # Debian 12 expects these links before its first package is unpacked; its base-files doesn't have them.
-_MERGED = ("bin", "lib", "sbin")
+_MERGED = ("bin", "lib", "lib64", "sbin")
+# What the packages' scripts would have made. With a known machine-id the boot isn't the first one, which asks
+# questions. Further users come from systemd-sysusers.
 _FILES = {
-    "etc/passwd": "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n",
-    "etc/group": "root:x:0:\nnogroup:x:65534:\n",
+    "etc/machine-id": "5f0c1d3a9b6e4d7c8a2b3c4d5e6f7081\n",
     "etc/hosts": "127.0.0.1 localhost\n",
     "etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
 }
@@ -43,20 +46,21 @@ class Userland:
     env: Mapping[str, str] = field(default_factory=dict)
 
 
-def of(arch: str, project: Path) -> Userland:
+def of(arch: str, project: Path, *, systemd: bool = False) -> Userland:
     """The userland for guests of `arch`, with the project and its Python dependencies.
 
-    For amd64 it is the host's. For others it is downloaded once: the programs from Debian, the dependencies
-    as the wheels that requirements.lock names. Raises VmError when that can't be done.
+    For amd64 it is the host's, which isn't made to be booted by a second systemd. The others are downloaded
+    once: the programs from Debian, the dependencies as the wheels that requirements.lock names.
+    Raises VmError when that can't be done.
     """
-    if arch == "amd64":
+    if arch == "amd64" and not systemd:
         return Userland(root=Path("/"), env={"PATH": f"{project}/.venv/bin:{_PATH}"})
     libraries = _wheels(project / "requirements.lock", arch)
     # Nobody has compiled the Python modules, as an installation does, and it takes an emulated processor
     # longer than all else. What one guest has compiled, the next ones find.
     compiled = cache.directory("pycache") / arch
     return Userland(
-        root=_unpacked(arch),
+        root=_unpacked(arch, (*PACKAGES, *SYSTEMD) if systemd else PACKAGES),
         visible=(project, libraries),
         writable=(compiled,),
         env={"PATH": _PATH, "PYTHONPATH": f"{project}:{libraries}", "PYTHONPYCACHEPREFIX": str(compiled)},
@@ -72,21 +76,29 @@ def busybox(arch: str) -> Path:
     return home / "bin" / "busybox"
 
 
-def _unpacked(arch: str) -> Path:
-    """Debian's packages for `arch`, unpacked but not configured: enough to run programs from."""
-    home = cache.directory("userland") / f"{SUITE}-{arch}-{_digest(' '.join(PACKAGES).encode())}"
+def _unpacked(arch: str, packages: Sequence[str]) -> Path:
+    """Debian's `packages` for `arch`, unpacked but not configured: enough to run programs, and systemd."""
+    home = _home(arch, packages)
     if home.exists():
         return home
     with cache.filling(home) as root, archive.debian(SUITE, arch) as suite:
         for name in _MERGED:
             (root / "usr" / name).mkdir(parents=True)
             (root / name).symlink_to(f"usr/{name}")
-        archive.unpack(suite.download_with_dependencies(PACKAGES), into=root)
+        archive.unpack(suite.download_with_dependencies(packages), into=root)
         for name, content in _FILES.items():
             (root / name).write_text(content)
+        for name in ("passwd", "group"):
+            shutil.copy(root / f"usr/share/base-passwd/{name}.master", root / "etc" / name)
         (root / "usr/local/bin").mkdir(parents=True, exist_ok=True)
         (root / "usr/local/bin/python").symlink_to("/usr/bin/python3")
     return home
+
+
+def _home(arch: str, packages: Sequence[str]) -> Path:
+    """Where a userland is kept; all that it is made of decides about the name."""
+    made_of = repr((tuple(packages), _MERGED, _FILES))
+    return cache.directory("userland") / f"{SUITE}-{arch}-{_digest(made_of.encode())}"
 
 
 def _wheels(lock: Path, arch: str) -> Path:
@@ -96,7 +108,7 @@ def _wheels(lock: Path, arch: str) -> Path:
     home = cache.directory("wheels") / f"{arch}-python{PYTHON[0]}.{PYTHON[1]}-{_digest(lock.read_bytes())}"
     if home.exists():
         return home
-    machine = {"arm64": "aarch64"}[arch]
+    machine = {"amd64": "x86_64", "arm64": "aarch64"}[arch]
     # glibc 2.36 of Debian 12 takes wheels for every older one.
     platforms = [f"manylinux_2_{minor}_{machine}" for minor in range(36, 16, -1)] + [
         f"manylinux2014_{machine}"
