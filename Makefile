@@ -71,7 +71,8 @@ $(BUILD)/bpf/arm64/%.bpf.o: BPF_TARGET := arm64
 
 $(BUILD)/bpf/amd64/%.bpf.o $(BUILD)/bpf/arm64/%.bpf.o: bpf/%.bpf.c Makefile | packages-setup
 	@mkdir -p $(@D)
-	$(CLANG) $(BPF_CFLAGS) -D__TARGET_ARCH_$(BPF_TARGET) -MMD -MP -c $< -o $@
+	@echo 'clang $@'
+	@$(CLANG) $(BPF_CFLAGS) -D__TARGET_ARCH_$(BPF_TARGET) -MMD -MP -c $< -o $@
 
 -include $(BPF_OBJECTS:.o=.d)
 

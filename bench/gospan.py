@@ -11,10 +11,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -87,19 +87,19 @@ class Agent:
         trace: Path,
         sink: str,
         endpoint: str = "http://localhost:4317",
-        settings: str = "",
+        environment: Mapping[str, str] = MappingProxyType({}),
         stdout: IO[bytes] | int = subprocess.DEVNULL,
         wrapper: tuple[str, ...] = (),
     ) -> None:
-        """Start it. `settings` is more TOML; `wrapper` a command to run it under, such as taskset."""
+        """Start it; `environment` is added to ours, `wrapper` is what to run it under, such as taskset."""
         configuration = workspace / "gospan.toml"
         configuration.write_text(
-            f'[export]\nsink = "{sink}"\nendpoint = "{endpoint}"\nschedule_delay = 0.2\n'
+            f'[export]\nsink = "{sink}"\nendpoint = "{endpoint}"\n'
             f"[discovery]\ninclude = [{{ exe = {json.dumps(str(trace))} }}]\n"
-            f'[log]\nformat = "json"\n{settings}'
+            '[log]\nformat = "json"\n'
         )
         self.log = workspace / "gospan.log"
-        environment = {
+        inherited = {
             name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "GOSPAN_"))
         }
         with self.log.open("wb") as log:
@@ -108,7 +108,7 @@ class Agent:
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=log,
-                env=environment,
+                env={**inherited, **environment},
             )
 
     @property

@@ -114,7 +114,13 @@ def run() -> bool:
 
     with (
         shop() as port,
-        Agent(WORKSPACE, trace=SHOP, sink="console", stdout=subprocess.PIPE) as agent,
+        Agent(
+            WORKSPACE,
+            trace=SHOP,
+            sink="console",
+            environment={"GOSPAN_EXPORT_SCHEDULE_DELAY": "0.1"},
+            stdout=subprocess.PIPE,
+        ) as agent,
         Visitor(port) as visitor,
         contextlib.ExitStack() as statistics,
     ):
