@@ -187,8 +187,7 @@ def sustained(bench: Bench) -> tuple[list[Figure], list[object]]:
     lossless = [step["sent"] for step in steps if step["lost"] == 0]
     method = (
         "http_client -rate 30000, 40000, ... -pipeline 16, 5 s each, until spans are lost or the target "
-        f"can't keep up; agent on core {agents} by taskset, target and client on {','.join(map(str, others))}, "
-        "collector anywhere"
+        f"can't keep up; agent on core {agents} by taskset, target and client on {','.join(map(str, others))}"
     )
     return [
         Figure(

@@ -109,8 +109,8 @@ def exec_to_traced(bench: Bench) -> list[Figure]:
             value=1000 * statistics.median(times),
             unit="ms",
             method=f"{RCLONE.name} ({original.stat().st_size / MB:.0f} MB) serves HTTP, started while the "
-            "agent runs, a new copy each time; from before exec to the start of the earliest span, requests as "
-            f"fast as it answers; median of {ROUNDS}; the program's own start is in it",
+            "agent runs, a new copy each time; from before exec to the start of the earliest span, requests "
+            f"as fast as it answers; median of {ROUNDS}; the program's own start is in it",
             limit=100,
         )
     ]
