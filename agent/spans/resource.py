@@ -1,6 +1,6 @@
 """The OpenTelemetry resource of a traced process: who it says it is, who systemd says it is, else its name.
 
-Attribute names follow the OpenTelemetry semantic conventions 1.37 (resource: service, process, host, os,
+Attribute names follow the OpenTelemetry semantic conventions 1.44 (resource: service, process, host, os,
 telemetry). Left out on purpose: `process.command`, `process.command_line` and `process.command_args`, since
 arguments may hold secrets, and `process.creation.time`, since what the kernel tells is relative to the boot,
 whose own time moves when the clock is set.
@@ -27,7 +27,7 @@ from agent import __version__
 from agent.config import Resources
 from agent.config.values import parse_pairs
 
-SCHEMA_URL = "https://opentelemetry.io/schemas/1.37.0"
+SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
 
 AttributeValue = str | int | bool
 

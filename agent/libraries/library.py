@@ -1,0 +1,63 @@
+"""What it takes to trace a Go library: the words in which each library's module says it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from agent.spans.records import EncoderFactory
+
+At = Literal["entry", "return"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """A BPF program, and the function that it is attached to.
+
+    `symbols` are the linker's names of that function, one for each time it was renamed: all that an executable has
+    are probed, vendored copies too. `gives` is what it is good for, in the words of a user. Where an executable has
+    none of the functions that may be no loss; where it is one, `absent` says why.
+    """
+
+    program: str
+    symbols: tuple[str, ...]
+    gives: str
+    at: At = "entry"
+    required: bool = False
+    absent: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feature:
+    """Something that spans tell, and the fields that it is read from.
+
+    `fields` are alternatives, each a set that does together; where an executable has none of them complete the
+    feature is off. `since` says which versions have the fields. A feature `of` a program matters only where that
+    program is attached.
+    """
+
+    what: str
+    fields: tuple[tuple[str, ...], ...]
+    required: bool = False
+    since: str = ""
+    of: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Library:
+    """A Go library that can be traced.
+
+    `name` is what configuration and output call it; `module` the module that it belongs to, empty for the standard
+    library. `object` is its BPF object: bpf/<object>.bpf.c. `records` make spans from each of the object's record
+    structs, by the struct's name. `schema_url` names the conventions that its spans follow.
+    """
+
+    name: str
+    object: str
+    probes: tuple[Probe, ...]
+    features: tuple[Feature, ...]
+    records: Mapping[str, EncoderFactory]
+    module: str = ""
+    schema_url: str = ""

@@ -1,0 +1,266 @@
+"""The plan of an executable: which probes will be attached and where, what they need to know, and why the rest is off.
+
+A pure function of the executable's bytes, the offset table and the BPF objects' types. `gospan inspect` prints it,
+the daemon carries it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal
+
+from agent.executable import Executable, Function, NoPlaceError, Place
+from agent.kernel.btf import Btf
+from agent.kernel.formats import Format, Value, format_of
+from agent.libraries import LIBRARIES, Feature, Library, Probe
+from agent.offsets.resolve import Resolution, Resolver, Source
+
+LAYOUT_SUFFIX = "_layout"
+"""Structs of this name hold offsets; one `<name>s` is the map that takes them, an entry an executable."""
+
+RUNTIME_LAYOUT = "runtime_layout"
+"""The layout that all libraries share (bpf/go.h)."""
+
+FIELD_TAG = "go:"
+"""Declaration tag of a layout's member: the Go field whose offset it takes."""
+
+MAP_TAG = "go-map:"
+"""Declaration tag of a layout's member: a map type and, behind a colon, the part of its geometry that it takes."""
+
+_RUNTIME = Feature(what="goroutines", fields=(("runtime.g.goid",),), required=True)
+
+
+class Status(Enum):
+    """How much of a library is traced."""
+
+    ON = "on"
+    PARTIAL = "partial"
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedProbe:
+    """A program at one place of the file. `file_offset` is in bytes, as uprobes take it."""
+
+    symbol: str
+    program: str
+    at: Literal["entry", "return"]
+    file_offset: int
+    instruction: str
+    emulated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedField:
+    """Where a field lies in its struct, in bytes, and who said so."""
+
+    field: str
+    offset: int
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class Off:
+    """Something that is not traced, or not told, and the reason in words for an administrator."""
+
+    what: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryPlan:
+    """What will be done for one library. `layouts` are the packed structs, by name, that its programs read."""
+
+    library: Library
+    version: str
+    status: Status
+    probes: tuple[PlannedProbe, ...]
+    fields: tuple[PlannedField, ...]
+    off: tuple[Off, ...]
+    layouts: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What will be done for one executable; `off` is what concerns it as a whole."""
+
+    path: str
+    go_version: str
+    arch: str
+    build_id: str
+    libraries: tuple[LibraryPlan, ...]
+    off: tuple[Off, ...]
+
+    @property
+    def traced(self) -> tuple[LibraryPlan, ...]:
+        """The libraries of which anything is traced."""
+        return tuple(one for one in self.libraries if one.status is not Status.OFF)
+
+
+def make_plan(
+    executable: Executable,
+    types: Mapping[str, Btf],
+    resolver: Resolver,
+    *,
+    libraries: Iterable[Library] = LIBRARIES,
+    disabled: Mapping[str, str] | None = None,
+) -> Plan:
+    """Plan an executable. `types` are those of each BPF object by its name, `disabled` libraries with the reason.
+
+    Raises ExecutableError where the file can't be read as a Go program. What is wrong with one library only turns
+    off that library.
+    """
+    libraries = tuple(libraries)
+    functions = executable.functions(
+        {symbol for library in libraries for probe in library.probes for symbol in probe.symbols}
+    )
+    present = [one for one in libraries if _is_present(one, functions)]
+    layouts = {one.object: _layouts(types[one.object]) for one in present}
+    resolution = resolver.resolve(
+        executable,
+        fields={tag for formats in layouts.values() for tag in _tags(formats.values(), FIELD_TAG)},
+        maps={
+            tag.partition(":")[0] for formats in layouts.values() for tag in _tags(formats.values(), MAP_TAG)
+        },
+    )
+    planned = tuple(
+        _plan_library(library, executable, functions, layouts[library.object], resolution, disabled or {})
+        for library in present
+    )
+    info = executable.build_info
+    off = () if planned else (Off("the executable", "it contains none of the libraries that can be traced"),)
+    return Plan(executable.path, info.go_version, executable.arch, executable.build_id, planned, off)
+
+
+def _is_present(library: Library, functions: Mapping[str, tuple[Function, ...]]) -> bool:
+    """A library is in an executable where one of its functions is: build info may list what the linker left out, and
+    distributions' builds list nothing at all.
+    """
+    return any(symbol in functions for probe in library.probes for symbol in probe.symbols)
+
+
+def _layouts(types: Btf) -> dict[str, Format]:
+    return {
+        name: format_of(types.struct(name))
+        for name in types.structs
+        if name.endswith(LAYOUT_SUFFIX) and f"{name}s" in types.variables
+    }
+
+
+def _tags(formats: Iterable[Format], prefix: str) -> set[str]:
+    return {
+        tag.removeprefix(prefix)
+        for layout in formats
+        for field in layout.fields
+        for tag in field.tags
+        if tag.startswith(prefix)
+    }
+
+
+def _plan_library(
+    library: Library,
+    executable: Executable,
+    functions: Mapping[str, tuple[Function, ...]],
+    layouts: Mapping[str, Format],
+    resolution: Resolution,
+    disabled: Mapping[str, str],
+) -> LibraryPlan:
+    fields = tuple(sorted(_fields(layouts.values(), resolution), key=lambda one: one.field))
+    version = _version(library, executable)
+    if library.name in disabled:
+        why = (Off(library.name, disabled[library.name]),)
+        return LibraryPlan(library, version, Status.OFF, (), fields, why, {})
+    probes: list[PlannedProbe] = []
+    missing: list[tuple[Off, bool]] = []
+    for probe in library.probes:
+        places, reason = _places(probe, executable, functions)
+        probes += [
+            PlannedProbe(one.symbol, probe.program, probe.at, one.file_offset, one.instruction, one.emulated)
+            for one in places
+        ]
+        if reason:
+            missing.append((Off(probe.gives, reason), probe.required))
+    known = {one.field for one in fields}
+    attached = {one.program for one in probes}
+    features = (_RUNTIME, *(one for one in library.features if not one.of or one.of in attached))
+    missing += [(Off(one.what, reason), one.required) for one in features if (reason := _lack(one, known))]
+    off = tuple(one for one, _ in missing)
+    if any(required for _, required in missing):
+        return LibraryPlan(library, version, Status.OFF, (), fields, off, {})
+    offsets = {one.field: one.offset for one in fields}
+    packed = {name: _pack(layout, offsets) for name, layout in layouts.items()}
+    return LibraryPlan(
+        library, version, Status.PARTIAL if off else Status.ON, tuple(probes), fields, off, packed
+    )
+
+
+def _places(
+    probe: Probe, executable: Executable, functions: Mapping[str, tuple[Function, ...]]
+) -> tuple[list[Place], str]:
+    """Where a probe goes, and the reason if that is nowhere and anything is lost by it."""
+    found = [function for symbol in probe.symbols for function in functions.get(symbol, ())]
+    if not found:
+        if probe.required or probe.absent:
+            reason = f": {probe.absent}" if probe.absent else ""
+            return [], f"the executable has no function {probe.symbols[0]}{reason}"
+        return [], ""
+    places: list[Place] = []
+    reasons: list[str] = []
+    for function in found:
+        try:
+            if probe.at == "entry":
+                places.append(executable.entry_place(function))
+            else:
+                places += executable.return_places(function)
+        except NoPlaceError as error:
+            reasons.append(f"no safe place for a probe: {error.what}")
+    return places, "; ".join(reasons)
+
+
+def _fields(layouts: Iterable[Format], resolution: Resolution) -> set[PlannedField]:
+    fields: set[PlannedField] = set()
+    for name in _tags(layouts, FIELD_TAG):
+        if name in resolution.offsets:
+            fields.add(PlannedField(name, *resolution.offsets[name]))
+    for name in _tags(layouts, MAP_TAG):
+        map_type, _, member = name.partition(":")
+        if map_type in resolution.maps:
+            geometry = getattr(resolution.maps[map_type], member)
+            fields.add(PlannedField(name, geometry, Source.TYPE_INFORMATION))
+    return fields
+
+
+def _lack(feature: Feature, known: set[str]) -> str:
+    """Why a feature is off; empty if it isn't."""
+    lacking = [[name for name in alternative if name not in known] for alternative in feature.fields]
+    if not all(lacking):
+        return ""
+    nearest = min(lacking, key=len)
+    reason = f"neither type information nor the offset table has {', '.join(nearest)}"
+    return f"{reason} ({feature.since})" if feature.since else reason
+
+
+def _pack(layout: Format, offsets: Mapping[str, int]) -> bytes:
+    """Fill a layout; what isn't known becomes GO_UNKNOWN, all ones. Of a member's tags the first known one counts."""
+    values: dict[str, Value] = {}
+    for field in layout.fields:
+        for tag in field.tags:
+            name = tag.removeprefix(MAP_TAG if tag.startswith(MAP_TAG) else FIELD_TAG)
+            # An offset that the member can't hold is as good as none.
+            if name in offsets and offsets[name] < (1 << 8 * field.size) - 1:
+                values[field.name] = offsets[name]
+                break
+    return layout.pack(values, missing=-1)
+
+
+def _version(library: Library, executable: Executable) -> str:
+    """The version of a library: of its module as it was built, replaced or not; "" where build info has none."""
+    info = executable.build_info
+    if not library.module:
+        return info.go_version
+    for module in (info.main, *info.dependencies):
+        if module is not None and module.path == library.module:
+            return (module.replaced_by or module).version
+    return ""

@@ -1,0 +1,261 @@
+"""SERVER spans from the records of net/http servers, by OpenTelemetry's stable HTTP conventions.
+
+The encoding of a span is that of what repeats from request to request (method, host, user agent, route, status), made
+once and kept, followed by that of what doesn't: two encodings of a message, one behind the other, are that of both
+merged (protobuf, "Encoding", last one wins; repeated fields are appended). So a span costs a lookup, the setting of a
+dozen fields, and one small serialisation.
+"""
+
+from __future__ import annotations
+
+from operator import itemgetter
+from typing import TypeVar
+
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+
+from agent.kernel.formats import Format
+from agent.spans.http import (
+    DEFAULT_PORTS,
+    KNOWN_METHODS,
+    Authority,
+    Forwarded,
+    Target,
+    is_address,
+    parse_authority,
+    parse_forwarded,
+    parse_target,
+    redact_query,
+    route_of_pattern,
+    text_of,
+)
+from agent.spans.records import (
+    FLAGS_LOCAL_PARENT,
+    FLAGS_REMOTE_PARENT,
+    RECORD_REMOTE_PARENT,
+    RECORD_UNFINISHED,
+    TEXT_CUT,
+    Encoder,
+)
+
+_T = TypeVar("_T")
+
+ERROR_PANIC = "panic"
+"""error.type of a request whose handler did not return."""
+
+_CACHED = 8192
+"""Entries in each cache. A full one is emptied, which costs less than keeping an order."""
+
+_LENGTH = TEXT_CUT - 1
+_NO_PARENT = bytes(8)
+
+_HEADER = ("flags", "start", "end", "trace_id", "span_id", "parent_id")
+_STATIC = ("method", "host", "user_agent", "forwarded_proto", "forwarded_host")
+_TEXTS = (*_STATIC, "target", "remote_addr", "forwarded_for", "forwarded", "tracestate", "route")
+_NUMBERS = ("status", "protocol_major", "protocol_minor", "tls", "hijacked")
+
+
+def http_server_encoder(record: Format) -> Encoder:
+    """Make the encoder of `struct http_server_record` (bpf/net_http_server.bpf.c)."""
+    return _HttpServerEncoder(record).encode
+
+
+class _Variable:
+    """A message for what changes from span to span, filled anew for each."""
+
+    def __init__(self, *, query: bool, peer: bool) -> None:
+        self.span = Span()
+        self.path = self._attribute("url.path")
+        self.client = self._attribute("client.address") if peer else None
+        self.peer = self._attribute("network.peer.address") if peer else None
+        self.peer_port = self._attribute("network.peer.port") if peer else None
+        self.query = self._attribute("url.query") if query else None
+
+    def _attribute(self, name: str) -> AnyValue:
+        return self.span.attributes.add(key=name).value
+
+
+class _HttpServerEncoder:
+    """Keeps what repeats: encoded templates, and targets and addresses taken apart."""
+
+    def __init__(self, record: Format) -> None:
+        position = {field.name: index for index, field in enumerate(record.fields)}
+        offset = {field.name: field.offset for field in record.fields}
+        texts = [position[f"{name}.{part}"] for name in _TEXTS for part in ("offset", "length")]
+        self._unpack = record.packer.unpack_from
+        self._header = itemgetter(*(position[f"header.{name}"] for name in _HEADER))
+        self._texts = itemgetter(*texts)
+        self._numbers = itemgetter(*(position[name] for name in _NUMBERS))
+        # The bytes of all numbers, and of where the texts of a template lie, are a part of its key.
+        self._key = slice(offset["status"], offset["target.offset"])
+        self._first_text = record.size
+        self._templates: dict[bytes, bytes] = {}
+        self._targets: dict[bytes, Target] = {}
+        self._peers: dict[bytes, Authority] = {}
+        self._variables = {
+            (query, peer): _Variable(query=query, peer=peer)
+            for query in (False, True)
+            for peer in (False, True)
+        }
+
+    def encode(self, record: bytes, clock: int) -> bytes:
+        """Make the encoded span of a record; `clock` ns are added to its times to make them Unix time."""
+        fields = self._unpack(record)
+        flags, start, end, trace_id, span_id, parent_id = self._header(fields)
+        (
+            *_,
+            target_at,
+            target_length,
+            peer_at,
+            peer_length,
+            forwarded_for_at,
+            forwarded_for_length,
+            forwarded_at,
+            forwarded_length,
+            tracestate_at,
+            tracestate_length,
+            route_at,
+            route_length,
+        ) = self._texts(fields)
+        forwarded = (
+            record[forwarded_at : forwarded_at + (forwarded_length & _LENGTH)] if forwarded_length else b""
+        )
+        route = record[route_at : route_at + (route_length & _LENGTH)] if route_length else b""
+        key = b"%b%b%c%b\0%b" % (
+            record[self._key],
+            record[self._first_text : target_at],
+            flags & RECORD_UNFINISHED,
+            route,
+            forwarded,
+        )
+        template = self._templates.get(key)
+        if template is None:
+            template = self._template(record, fields, route, forwarded)
+            _remember(self._templates, key, template)
+
+        raw = record[target_at : target_at + (target_length & _LENGTH)]
+        target = self._targets.get(raw)
+        if target is None:
+            target = parse_target(text_of(raw))
+            target = Target(target.path, redact_query(target.query))
+            _remember(self._targets, raw, target)
+        raw = record[peer_at : peer_at + (peer_length & _LENGTH)]
+        peer = self._peers.get(raw)
+        if peer is None:
+            peer = parse_authority(text_of(raw))
+            _remember(self._peers, raw, peer)
+
+        variable = self._variables[target.query != "", peer.port is not None]
+        span = variable.span
+        span.trace_id = trace_id
+        span.span_id = span_id
+        span.parent_span_id = parent_id if parent_id != _NO_PARENT else b""
+        span.flags = FLAGS_REMOTE_PARENT if flags & RECORD_REMOTE_PARENT else FLAGS_LOCAL_PARENT
+        span.start_time_unix_nano = start + clock
+        span.end_time_unix_nano = end + clock
+        span.trace_state = (
+            _trace_state(
+                record[tracestate_at : tracestate_at + (tracestate_length & _LENGTH)], tracestate_length
+            )
+            if tracestate_length
+            else ""
+        )
+        variable.path.string_value = target.path
+        if variable.query is not None:
+            variable.query.string_value = target.query
+        if variable.client is not None and variable.peer is not None and variable.peer_port is not None:
+            client = ""
+            if forwarded_length:
+                client = parse_forwarded(text_of(forwarded)).client
+            if not client and forwarded_for_length:
+                client = _first(
+                    record[forwarded_for_at : forwarded_for_at + (forwarded_for_length & _LENGTH)]
+                )
+            variable.client.string_value = client or peer.host
+            variable.peer.string_value = peer.host
+            variable.peer_port.int_value = peer.port or 0
+        return template + span.SerializeToString()
+
+    def _template(
+        self, record: bytes, fields: tuple[object, ...], raw_route: bytes, raw_forwarded: bytes
+    ) -> bytes:
+        """Encode what the spans of many requests have in common."""
+        places = self._texts(fields)
+        texts = {
+            name: text_of(record[places[2 * index] :][: places[2 * index + 1] & _LENGTH])
+            for index, name in enumerate(_STATIC)
+        }
+        status, major, minor, tls, hijacked = self._numbers(fields)
+        unfinished = bool(self._header(fields)[0] & RECORD_UNFINISHED)
+        forwarded = parse_forwarded(text_of(raw_forwarded)) if raw_forwarded else Forwarded("", "", "")
+        span = Span(kind=Span.SPAN_KIND_SERVER)
+
+        method = texts["method"] or "GET"
+        known = method in KNOWN_METHODS
+        route = route_of_pattern(text_of(raw_route))
+        span.name = " ".join(filter(None, (method if known else "HTTP", route)))
+        _set(span, "http.request.method", method if known else "_OTHER")
+        if not known:
+            _set(span, "http.request.method_original", method)
+        if route:
+            _set(span, "http.route", route)
+
+        scheme = _forwarded_scheme(forwarded.proto or texts["forwarded_proto"]) or (
+            "https" if tls else "http"
+        )
+        _set(span, "url.scheme", scheme)
+        server = parse_authority(forwarded.host or _first_of(texts["forwarded_host"]) or texts["host"])
+        if server.host:
+            _set(span, "server.address", server.host)
+            _set(span, "server.port", server.port or DEFAULT_PORTS[scheme])
+        if texts["user_agent"]:
+            _set(span, "user_agent.original", texts["user_agent"])
+        if major:
+            _set(span, "network.protocol.version", str(major) if major > 1 else f"{major}.{minor}")
+
+        # A handler that sets no status has it set to 200 for it (net/http, server.go: finishRequest).
+        if not status and not unfinished and not hijacked:
+            status = 200
+        if status:
+            _set(span, "http.response.status_code", status)
+        if unfinished or status >= 500:
+            _set(span, "error.type", ERROR_PANIC if unfinished else str(status))
+            span.status.code = Status.STATUS_CODE_ERROR
+        if unfinished:
+            span.status.message = "the handler panicked"
+        return span.SerializeToString()
+
+
+def _set(span: Span, name: str, value: str | int) -> None:
+    attribute = span.attributes.add(key=name)
+    if isinstance(value, str):
+        attribute.value.string_value = value
+    else:
+        attribute.value.int_value = value
+
+
+def _remember(cache: dict[bytes, _T], key: bytes, value: _T) -> None:
+    if len(cache) >= _CACHED:
+        cache.clear()
+    cache[key] = value
+
+
+def _first(raw: bytes) -> str:
+    """The first of a list of addresses, as X-Forwarded-For has them; "" where that is none."""
+    host = parse_authority(_first_of(text_of(raw))).host
+    return host if is_address(host) else ""
+
+
+def _first_of(values: str) -> str:
+    return values.partition(",")[0].strip()
+
+
+def _forwarded_scheme(values: str) -> str:
+    scheme = _first_of(values).lower()
+    return scheme if scheme in DEFAULT_PORTS else ""
+
+
+def _trace_state(raw: bytes, length: int) -> str:
+    """A tracestate; where it was cut, without the member that is not whole (W3C Trace Context, 3.3.1.5)."""
+    text = text_of(raw)
+    return text.rpartition(",")[0] if length & TEXT_CUT else text

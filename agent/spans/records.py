@@ -1,0 +1,44 @@
+"""From records to encoded spans: what all libraries' records have in common.
+
+A record is a fixed header (bpf/record.h), the library's struct and its texts. Each kind of record has an encoder that
+its library makes from the struct's format, as the object's BTF gives it; nothing is declared twice.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import TypeAlias
+
+from agent.kernel.formats import Format
+
+RECORD_REMOTE_PARENT = 1 << 0
+RECORD_UNFINISHED = 1 << 1
+"""enum record_flags (bpf/record.h)."""
+
+TEXT_CUT = 0x8000
+"""Added to a text's length where the string was longer than the record had room for (bpf/record.h)."""
+
+FLAGS_LOCAL_PARENT = 0x101
+FLAGS_REMOTE_PARENT = 0x301
+"""Span.flags of OTLP: sampled, and whether the parent is known to be remote (opentelemetry/proto/trace/v1/trace.proto,
+SpanFlags: 0x1 of the W3C flags, 0x100 HAS_IS_REMOTE, 0x200 IS_REMOTE)."""
+
+Encoder: TypeAlias = Callable[[bytes, int], bytes]
+"""Makes an encoded span from a record and the offset in ns that turns its times into Unix time."""
+
+EncoderFactory: TypeAlias = Callable[[Format], Encoder]
+"""Makes the encoder of one kind of record from the format of its struct."""
+
+_KIND_AND_LENGTH = struct.Struct("<HH")
+_PROCESS_AT = 16
+
+
+def record_kind(record: bytes) -> int:
+    """The number that the agent gave to the record's struct."""
+    return record[0] | record[1] << 8
+
+
+def record_process(record: bytes) -> int:
+    """The process that the record is from: struct process.id (bpf/process.h)."""
+    return int.from_bytes(record[_PROCESS_AT : _PROCESS_AT + 8], "little")
