@@ -66,13 +66,15 @@ BPF_CFLAGS := -O2 -g -target bpf -mcpu=v3 -std=gnu11 -Wall -Wextra -Werror -Ibpf
 BPF_SOURCES := $(wildcard bpf/*.bpf.c)
 BPF_OBJECTS := $(foreach arch,amd64 arm64,$(BPF_SOURCES:bpf/%.bpf.c=$(BUILD)/bpf/$(arch)/%.bpf.o))
 
-$(BUILD)/bpf/amd64/%.bpf.o: BPF_TARGET := x86
-$(BUILD)/bpf/arm64/%.bpf.o: BPF_TARGET := arm64
-
-$(BUILD)/bpf/amd64/%.bpf.o $(BUILD)/bpf/arm64/%.bpf.o: bpf/%.bpf.c Makefile | packages-setup
-	@mkdir -p $(@D)
-	@echo 'clang $@'
-	@$(CLANG) $(BPF_CFLAGS) -D__TARGET_ARCH_$(BPF_TARGET) -MMD -MP -c $< -o $@
+# $(1): the architecture's name; $(2): its name in libbpf's headers.
+define BPF_RULE
+$(BUILD)/bpf/$(1)/%.bpf.o: bpf/%.bpf.c Makefile | packages-setup
+	@mkdir -p $$(@D)
+	@echo 'clang $$@'
+	@$(CLANG) $(BPF_CFLAGS) -D__TARGET_ARCH_$(2) -MMD -MP -c $$< -o $$@
+endef
+$(eval $(call BPF_RULE,amd64,x86))
+$(eval $(call BPF_RULE,arm64,arm64))
 
 -include $(BPF_OBJECTS:.o=.d)
 
