@@ -184,7 +184,7 @@ def _attach_events(
     for offset, cookie in zip(offsets, none if cookies is None else cookies, strict=True):
         try:
             attachment.add(_run_on(open_event(offset), program_fd, cookie))
-        except KernelError as error:  # noqa: PERF203
+        except KernelError as error:
             refused.append(offset)
             code = error.errno
             if code in _WHOLE:

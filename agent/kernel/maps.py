@@ -177,12 +177,17 @@ class Map:
 
     @property
     def memory(self) -> int:
-        """The memory in bytes that the kernel reckons for the map ("memlock" in its fdinfo)."""
+        """The memory in bytes that the kernel reckons for the map ("memlock" in its fdinfo).
+
+        From 5.11 to 6.3 that is only the entries times their size: too little for hash maps, and nothing for
+        a ring buffer, whose own size stands in then.
+        """
+        own = self.max_entries if self.kind == MapType.RINGBUF else 0
         for line in Path(f"/proc/self/fdinfo/{self.fd}").read_text().splitlines():
             name, _, value = line.partition(":")
             if name == "memlock":
-                return int(value)
-        return 0
+                return max(int(value), own)
+        return own
 
     def _items_singly(self) -> Iterator[tuple[bytes, bytes]]:
         for key in self.keys():

@@ -98,6 +98,7 @@ class Target:
         assert self._output.readline() == "done\n"
 
     def call(self, times: int) -> None:
+        """Let it call each function `times` times, and wait for it."""
         self.start(times)
         self.finish()
 
