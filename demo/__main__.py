@@ -109,6 +109,7 @@ def run() -> bool:
         raise DemoError("attaching probes needs root: run make demo as root")
 
     title("A Go program, built as for production: stripped, no tracing library in it")
+    say("  go build (where Go is new, its library is compiled first: a minute)")
     build()
     say(f"  {SHOP.relative_to(ROOT)}, {SHOP.stat().st_size / 1e6:.1f} MB")
 
