@@ -13,7 +13,7 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def architecture() -> str:
-    """Name the architecture of this machine as Go calls it; the kernel's name for it where Go has none that we trace."""
+    """Name this machine's architecture as Go does; as the kernel does where it is none that can be traced."""
     machine = platform.machine()
     return _ARCHITECTURES.get(machine, machine)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
-from agent.executable import Executable, Function, NoPlaceError, Place
+from agent.executable import BuildInfo, Executable, Function, NoPlaceError, Place
 from agent.kernel.btf import Btf
 from agent.kernel.formats import Format, Value, format_of
 from agent.libraries import LIBRARIES, Feature, Library, Probe
@@ -84,10 +84,14 @@ class LibraryPlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What will be done for one executable; `off` is what concerns it as a whole."""
+    """What will be done for one executable.
+
+    `version` is the program's own, "" where build info has none; `off` is what concerns the executable as a whole.
+    """
 
     path: str
     go_version: str
+    version: str
     arch: str
     build_id: str
     libraries: tuple[LibraryPlan, ...]
@@ -131,7 +135,15 @@ def make_plan(
     )
     info = executable.build_info
     off = () if planned else (Off("the executable", "it contains none of the libraries that can be traced"),)
-    return Plan(executable.path, info.go_version, executable.arch, executable.build_id, planned, off)
+    return Plan(
+        executable.path,
+        info.go_version,
+        _program_version(info),
+        executable.arch,
+        executable.build_id,
+        planned,
+        off,
+    )
 
 
 def _is_present(library: Library, functions: Mapping[str, tuple[Function, ...]]) -> bool:
@@ -264,3 +276,9 @@ def _version(library: Library, executable: Executable) -> str:
         if module is not None and module.path == library.module:
             return (module.replaced_by or module).version
     return ""
+
+
+def _program_version(info: BuildInfo) -> str:
+    """The version that the program was built as: its module's, else the commit that it was built from."""
+    version = info.main.version if info.main is not None else ""
+    return version if version not in ("", "(devel)") else info.settings.get("vcs.revision", "")

@@ -46,7 +46,6 @@ struct super_block {
 struct inode {
 	struct super_block *i_sb;
 	unsigned long i_ino;
-	__u32 i_generation;
 	long long i_size;
 };
 

@@ -75,7 +75,7 @@ struct http_server_record {
 #define ROUTE_MAX	    256
 #define TEXTS_MAX	    2400 /* all of them at once */
 
-const volatile __u16 http_server_record_kind = 0;
+RECORD(http_server_record);
 
 /* A request in flight: its record as far as it is known, and what is needed to finish it. */
 struct http_server_request {

@@ -2,13 +2,12 @@
 /* Processes that start and end. Also the object that brings the maps which all others share. */
 #include "span.h"
 
-/* An executable file, as the kernel knows it. The generation tells apart files that had the same inode one after the
- * other, where the file system keeps one; the size helps where it does not. */
+/* An executable file, as the kernel knows it. An inode with probes in it is held by them, so its number does not come
+ * again for another file; of one that is ignored it may, hence the size, and the agent's own look from time to time. */
 struct file_key {
 	__u64 inode;
 	__u64 size;   /* bytes */
-	__u32 device; /* the kernel's own encoding: major << 20 | minor */
-	__u32 generation;
+	__u64 device; /* the kernel's own encoding: major << 20 | minor */
 };
 
 enum file_verdict {
@@ -18,7 +17,7 @@ enum file_verdict {
 };
 
 struct file_entry {
-	__u32 verdict;		/* enum file_verdict */
+	enum file_verdict verdict;
 	struct process process; /* what a new process of this file is given; id is set here */
 };
 
@@ -38,8 +37,8 @@ struct process_exit_record {
 	struct record_header header;
 };
 
-const volatile __u16 process_exec_record_kind = 0;
-const volatile __u16 process_exit_record_kind = 0;
+RECORD(process_exec_record);
+RECORD(process_exit_record);
 
 /* sched_process_exec(task, old_pid, binprm): the new program is in place, its first instruction has not run. */
 SEC("raw_tp/sched_process_exec")
@@ -56,7 +55,6 @@ int process_exec(struct bpf_raw_tracepoint_args *ctx)
 	record.file.inode = BPF_CORE_READ(inode, i_ino);
 	record.file.size = BPF_CORE_READ(inode, i_size);
 	record.file.device = BPF_CORE_READ(inode, i_sb, s_dev);
-	record.file.generation = BPF_CORE_READ(inode, i_generation);
 	/* A process that was traced may have become another program. */
 	bpf_map_delete_elem(&processes, &tgid);
 	file = bpf_map_lookup_elem(&files, &record.file);

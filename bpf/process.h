@@ -5,21 +5,21 @@
 #include "config.h"
 #include "counters.h"
 
-struct process {
-	__u64
-	    id; /* unique over the life of the agent, where a tgid may come again: the time at which it was met, ns */
-	__u32 slot;   /* the executable: index into every array of layouts */
-	__u8 wanted;  /* 0: its file is attached for others' sake */
-	__u8 sampler; /* enum sampler */
-	__u64 ratio;  /* SAMPLER_RATIO: sampled where the low half of the trace id is below this, of 2^64 */
-};
-
 /* OpenTelemetry's samplers. SAMPLER_PARENT_BASED is added where a parent's decision counts first. */
 enum sampler {
 	SAMPLER_ALWAYS_OFF,
 	SAMPLER_ALWAYS_ON,
 	SAMPLER_RATIO,
 	SAMPLER_PARENT_BASED = 1 << 7,
+};
+
+struct process {
+	__u64
+	    id; /* unique over the life of the agent, where a tgid may come again: the time at which it was met, ns */
+	__u64 ratio; /* SAMPLER_RATIO: sampled where the low half of the trace id is below this, of 2^64 */
+	__u32 slot;  /* the executable: index into every array of layouts */
+	enum sampler sampler;
+	__u32 wanted; /* 0: its file is attached for others' sake */
 };
 
 struct {

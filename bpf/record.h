@@ -15,7 +15,7 @@ struct record_header {
 	__u16 length; /* of the whole record, bytes */
 	__u32 tgid;
 	__u32 slot;    /* the executable */
-	__u32 flags;   /* enum record_flags */
+	enum record_flags flags;
 	__u64 process; /* struct process.id */
 	__u64 start;   /* CLOCK_MONOTONIC, ns */
 	__u64 end;
@@ -23,6 +23,12 @@ struct record_header {
 	__u8 span_id[8];
 	__u8 parent_id[8]; /* zero: no parent */
 };
+
+/* Declares a record: the number that the agent gives it, and its type, which is in the object's BTF only if a variable
+ * refers to it. */
+#define RECORD(name)                                                                                                 \
+	const volatile __u16 name##_kind = 0;                                                                        \
+	const struct name *const volatile name##_type = NULL
 
 /* A string in a record: where it lies, from the record's first byte. */
 struct text {

@@ -52,6 +52,13 @@ class Format:
         """The names of the fields, in the order of what `packer` unpacks."""
         return tuple(field.name for field in self.fields)
 
+    def offset(self, name: str) -> int:
+        """Give the offset of a field in bytes; raise BtfError if there is none of this name."""
+        for field in self.fields:
+            if field.name == name:
+                return field.offset
+        raise BtfError(f"struct {self.name} has no member {name}")
+
     def unpack(self, data: bytes | bytearray | memoryview, offset: int = 0) -> dict[str, Value]:
         """Give the fields by name; for what isn't hot. Raise struct.error if the data is too short."""
         return dict(zip(self.names, self.packer.unpack_from(data, offset), strict=True))

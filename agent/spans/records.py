@@ -30,8 +30,8 @@ Encoder: TypeAlias = Callable[[bytes, int], bytes]
 EncoderFactory: TypeAlias = Callable[[Format], Encoder]
 """Makes the encoder of one kind of record from the format of its struct."""
 
-_KIND_AND_LENGTH = struct.Struct("<HH")
-_PROCESS_AT = 16
+_HEADER = struct.Struct("<HHIIIQ")
+"""The beginning of struct record_header: kind, length, tgid, slot, flags, process."""
 
 
 def record_kind(record: bytes) -> int:
@@ -39,6 +39,13 @@ def record_kind(record: bytes) -> int:
     return record[0] | record[1] << 8
 
 
+def record_tgid(record: bytes) -> int:
+    """The process that the record is from, as the agent's pid namespace numbers it."""
+    tgid: int = _HEADER.unpack_from(record)[2]
+    return tgid
+
+
 def record_process(record: bytes) -> int:
-    """The process that the record is from: struct process.id (bpf/process.h)."""
-    return int.from_bytes(record[_PROCESS_AT : _PROCESS_AT + 8], "little")
+    """The process that the record is from, by a number that does not come again: struct process.id (bpf/process.h)."""
+    process: int = _HEADER.unpack_from(record)[5]
+    return process

@@ -1,0 +1,221 @@
+"""The daemon: one loop that drains the records, follows processes, and ends on SIGTERM with nothing lost."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from agent.config import Config
+from agent.kernel.errors import KernelError
+from agent.kernel.features import features
+from agent.kernel.programs import Programs
+from agent.libraries import LIBRARIES
+from agent.log import Event, Logger, emit
+from agent.notify import Notifier
+from agent.offsets.resolve import Resolver
+from agent.spans.pipeline import Pipeline
+from agent.spans.records import record_kind
+from agent.spans.sinks import RecentSpans, Sink, open_sink
+from agent.tracer import Tracer
+
+EXIT_OK = 0
+EXIT_CANNOT_RUN = 1
+
+_FLUSH_TIMEOUT = 10.0
+"""Seconds that the last spans have to reach the collector; below the unit's TimeoutStopSec."""
+
+_DRAIN_LIMIT = 1 << 14
+_STATUS_INTERVAL = 10.0
+
+
+def run_daemon(config: Config, log: Logger) -> int:
+    """Trace until SIGTERM or SIGINT; give the exit status. Errors that end the daemon are told in one line."""
+    with ExitStack() as stack:
+        stopping = stack.enter_context(_signals(signal.SIGTERM, signal.SIGINT))
+        try:
+            found = features()
+            programs = stack.enter_context(Programs.load(found, config.kernel, libraries=LIBRARIES))
+        except KernelError as error:
+            log.error(  # noqa: TRY400 -- what is wrong is the kernel or its settings: no traceback
+                f"gospan can't trace here: {error}", hint="gospan check tells what is missing"
+            )
+            return EXIT_CANNOT_RUN
+        for refused in programs.refused:
+            emit(
+                log,
+                Event.SKIPPED,
+                f"this kernel refuses a part of {refused.library}",
+                library=refused.library,
+                program=refused.program,
+                reason=refused.reason,
+            )
+        sink = open_sink(config.export)
+        recent = RecentSpans(config.status.recent_spans)
+        pipeline = Pipeline(
+            programs.kinds, [sink.put, recent.put] if config.status.recent_spans else [sink.put]
+        )
+        tracer = Tracer(config, programs, pipeline, Resolver(), log)
+        stack.callback(tracer.close)
+        return Daemon(config, programs, tracer, pipeline, sink, log).run(stopping)
+
+
+class Daemon:
+    """The loop. Everything but the sending of spans happens here, in one thread."""
+
+    def __init__(
+        self,
+        config: Config,
+        programs: Programs,
+        tracer: Tracer,
+        pipeline: Pipeline,
+        sink: Sink,
+        log: Logger,
+    ) -> None:
+        self._config = config
+        self._programs = programs
+        self._tracer = tracer
+        self._pipeline = pipeline
+        self._sink = sink
+        self._log = log
+        self._notifier = Notifier.from_environment()
+        kinds = {kind.format.name: number for number, kind in programs.kinds.items() if kind.library is None}
+        self._started_kind = kinds["process_exec_record"]
+        self._ended_kind = kinds["process_exit_record"]
+        self._lost: dict[str, int] = {}
+
+    def run(self, stopping: int) -> int:
+        """Run until `stopping`, a descriptor, is readable."""
+        reader = self._programs.reader
+        settings = self._config
+        scan = _Timer(settings.discovery.scan_interval)
+        status = _Timer(_STATUS_INTERVAL)
+        watchdog = _Timer(self._notifier.watchdog_interval or float("inf"))
+        if settings.discovery.enabled:
+            self._tracer.scan()
+        self._log.info("gospan is tracing", **self._summary())
+        self._notifier.ready(self._sentence())
+        with selectors.DefaultSelector() as selector:
+            selector.register(stopping, selectors.EVENT_READ)
+            selector.register(reader, selectors.EVENT_READ)
+            selector.register(self._tracer.watch, selectors.EVENT_READ)
+            while True:
+                ready = {key.fileobj for key, _ in selector.select(settings.kernel.drain_interval)}
+                if stopping in ready:
+                    break
+                if self._tracer.watch in ready:
+                    self._tracer.files_changed()
+                self._drain()
+                if scan.due() and settings.discovery.enabled:
+                    self._tracer.scan()
+                    self._tracer.tidy()
+                if status.due():
+                    self._notifier.status(self._sentence())
+                    self._tell_losses()
+                if watchdog.due():
+                    self._notifier.watchdog()
+        return self._stop()
+
+    def _drain(self) -> None:
+        """Take all records that wait. Processes are met before their spans are encoded, and forgotten after."""
+        while records := self._programs.reader.drain(_DRAIN_LIMIT):
+            spans, ended = [], []
+            for record in records:
+                kind = record_kind(record)
+                if kind == self._started_kind:
+                    self._tracer.process_started(record)
+                elif kind == self._ended_kind:
+                    ended.append(record)
+                else:
+                    spans.append(record)
+            self._pipeline.encode(spans)
+            for record in ended:
+                self._tracer.process_ended(record)
+            if len(records) < _DRAIN_LIMIT:
+                return
+
+    def _stop(self) -> int:
+        self._notifier.stopping("sending the last spans")
+        self._tracer.close()
+        self._drain()
+        self._sink.shutdown(_FLUSH_TIMEOUT)
+        self._tell_losses()
+        self._log.info("gospan stops", **self._summary(), **self._sink_summary())
+        return EXIT_OK
+
+    def _sentence(self) -> str:
+        traced, executables = len(self._tracer.traced), len(self._tracer.executables)
+        return f"tracing {traced} processes of {executables} executables; {self._pipeline.counts.made} spans so far"
+
+    def _summary(self) -> dict[str, object]:
+        return {
+            "backend": self._programs.backend.value,
+            "executables": len(self._tracer.executables),
+            "processes": len(self._tracer.traced),
+            "spans": self._pipeline.counts.made,
+        }
+
+    def _sink_summary(self) -> dict[str, object]:
+        status = self._sink.status()
+        return {"sent": status.sent, "dropped": dict(status.dropped)}
+
+    def losses(self) -> dict[str, int]:
+        """Count what was lost before it reached the exporter, by reason."""
+        counters = self._programs.counters()
+        counts = self._pipeline.counts
+        found = {
+            "buffer_full": counters["records_lost"] + self._programs.reader.lost,
+            "evicted": counters["spans_evicted"],
+            "abandoned": counters["spans_abandoned"],
+            "too_deep": counters["spans_too_deep"],
+            "unreadable": counts.unreadable,
+            "process_unknown": counts.orphaned,
+        }
+        return {reason: count for reason, count in found.items() if count}
+
+    def _tell_losses(self) -> None:
+        losses = self.losses()
+        news = {reason: count for reason, count in losses.items() if count > self._lost.get(reason, 0)}
+        if news:
+            emit(
+                self._log,
+                Event.EVENTS_LOST,
+                "spans were lost",
+                **{f"lost_{name}": n for name, n in news.items()},
+            )
+        self._lost = losses
+
+
+class _Timer:
+    """Says when an interval is over; a late one starts anew from then."""
+
+    def __init__(self, interval: float) -> None:
+        self._interval = interval
+        self._next = time.monotonic() + interval
+
+    def due(self) -> bool:
+        """Whether the interval is over."""
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + self._interval
+        return True
+
+
+@contextmanager
+def _signals(*numbers: signal.Signals) -> Iterator[int]:
+    """Give a descriptor that is readable from the first of these signals on."""
+    receiving, sending = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    previous = {number: signal.signal(number, lambda *_: None) for number in numbers}
+    wakeup = signal.set_wakeup_fd(sending, warn_on_full_buffer=False)
+    try:
+        yield receiving
+    finally:
+        signal.set_wakeup_fd(wakeup)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        os.close(receiving)
+        os.close(sending)

@@ -1,0 +1,1 @@
+"""Which processes there are, what they run, and when that changes."""

@@ -1,0 +1,88 @@
+"""Processes as /proc shows them. One that ends while it is looked at is a normal result, not an error."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+_MAX_COMMAND_LINE = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class FileIdentity:
+    """An executable file, told apart from every other and from itself after it was written to."""
+
+    device: int
+    inode: int
+    size: int
+    modified_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process and the file that it runs. `path` is the link's text: it may be of another mount namespace, or gone."""
+
+    pid: int
+    path: str
+    file: FileIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """What selectors want to know besides the path."""
+
+    command_line: str
+    user: str
+    uid: int
+
+
+def pids(procfs: Path = Path("/proc")) -> Iterator[int]:
+    """Give the number of every process."""
+    with os.scandir(procfs) as entries:
+        for entry in entries:
+            if entry.name.isdigit():
+                yield int(entry.name)
+
+
+def look(pid: int, procfs: Path = Path("/proc")) -> Process | None:
+    """Look at a process; None where it is gone, is a kernel thread, or may not be looked at."""
+    link = procfs / str(pid) / "exe"
+    try:
+        status = link.stat()
+        path = str(link.readlink()).removesuffix(" (deleted)")
+    except OSError:
+        return None
+    return Process(pid, path, FileIdentity(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
+
+
+def identity(pid: int, procfs: str = "/proc") -> FileIdentity | None:
+    """Tell which file a process runs: the cheap half of `look`, for the scan."""
+    try:
+        status = os.stat(f"{procfs}/{pid}/exe")  # noqa: PTH116 -- thrice as fast as Path, and it is done for all
+    except OSError:
+        return None
+    return FileIdentity(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def owner(pid: int, procfs: Path = Path("/proc")) -> Owner | None:
+    """Read command line (arguments parted by spaces) and user of a process; None where it is gone."""
+    try:
+        with (procfs / str(pid) / "cmdline").open("rb") as file:
+            command_line = file.read(_MAX_COMMAND_LINE)
+        uid = (procfs / str(pid)).stat().st_uid
+    except OSError:
+        return None
+    words = command_line.rstrip(b"\0").split(b"\0")
+    return Owner(b" ".join(words).decode("utf-8", "replace"), _user(uid), uid)
+
+
+@lru_cache(maxsize=256)
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

@@ -1,0 +1,134 @@
+"""Executable files that are traced: each has a slot in the programs' layouts, and its probes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+from agent.discovery.processes import FileIdentity
+from agent.kernel.attach import Attachment
+from agent.kernel.errors import KernelError
+from agent.kernel.programs import Programs
+from agent.plan import LibraryPlan, Off, Plan
+
+
+@dataclass(slots=True)
+class Executable:
+    """A file with probes in it. `off` are the plan's reasons and those that came up when it was attached.
+
+    `fd` holds on to the file itself (O_PATH), whatever becomes of its name; `processes` counts those that are traced;
+    `watch` is its number in the watch of files; `keys` are what the kernel calls it (struct file_key).
+    """
+
+    file: FileIdentity
+    path: str
+    slot: int
+    plan: Plan
+    libraries: tuple[LibraryPlan, ...]
+    off: tuple[Off, ...]
+    fd: int
+    attachments: list[Attachment]
+    processes: int = 0
+    watch: int = -1
+    keys: set[bytes] = field(default_factory=set)
+
+    @property
+    def removed(self) -> bool:
+        """Whether the file has no name any more, so that nothing can start it again."""
+        return os.fstat(self.fd).st_nlink == 0
+
+    @property
+    def probes(self) -> int:
+        """How many places are attached to."""
+        return sum(len(library.probes) for library in self.libraries)
+
+
+class Executables:
+    """Attaches plans to files, and takes the probes off again."""
+
+    def __init__(self, programs: Programs, slots: int) -> None:
+        self._programs = programs
+        self._free = list(range(slots - 1, -1, -1))
+        self._attached: dict[FileIdentity, Executable] = {}
+
+    def get(self, file: FileIdentity) -> Executable | None:
+        """Give the executable of a file, if it is traced."""
+        return self._attached.get(file)
+
+    def all(self) -> list[Executable]:
+        """Give all executables that are traced."""
+        return list(self._attached.values())
+
+    def attach(self, file: FileIdentity, path: str, plan: Plan) -> Executable:
+        """Put a plan's probes into the file that `path` leads to (/proc/PID/exe).
+
+        A library of which a required probe is refused is off, and nothing of it stays attached. Raises KernelError
+        where there is no room for another executable, or no library is left.
+        """
+        if not self._free:
+            raise KernelError(
+                "as many executables are traced as there is room for",
+                hint="raise kernel.max_executables, or exclude some with discovery.exclude",
+            )
+        slot = self._free[-1]
+        off = list(plan.off)
+        attached: list[LibraryPlan] = []
+        attachments: list[Attachment] = []
+        for library in plan.traced:
+            try:
+                attachments += self._attach_library(slot, library, path, off)
+                attached.append(library)
+            except KernelError as error:
+                off.append(Off(library.library.name, str(error)))
+        if not attached:
+            raise KernelError("; ".join(f"{one.what}: {one.why}" for one in off) or "nothing can be traced")
+        try:
+            fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        except OSError as error:
+            for attachment in attachments:
+                attachment.close()
+            raise KernelError(f"{plan.path}: {error.strerror}", errno=error.errno or 0) from None
+        executable = Executable(file, plan.path, slot, plan, tuple(attached), tuple(off), fd, attachments)
+        self._attached[file] = executable
+        self._free.pop()
+        return executable
+
+    def _attach_library(self, slot: int, library: LibraryPlan, path: str, off: list[Off]) -> list[Attachment]:
+        """Attach one library: all of its required probes, or none and a KernelError."""
+        name = library.library.object
+        places: dict[str, list[int]] = {}
+        for planned in library.probes:
+            places.setdefault(planned.program, []).append(planned.file_offset)
+        attachments: list[Attachment] = []
+        try:
+            self._programs.write_layouts(name, slot, library.layouts)
+            for probe in library.library.probes:
+                if probe.program not in places:
+                    continue
+                try:
+                    attachments.append(
+                        self._programs.attach(name, probe.program, path, places[probe.program])
+                    )
+                except KernelError as error:
+                    if probe.required:
+                        raise
+                    off.append(Off(probe.gives, str(error)))
+        except KernelError:
+            for attachment in attachments:
+                attachment.close()
+            raise
+        return attachments
+
+    def detach(self, executable: Executable) -> None:
+        """Take all probes out of a file."""
+        for attachment in executable.attachments:
+            attachment.close()
+        executable.attachments.clear()
+        if self._attached.pop(executable.file, None) is not None:
+            os.close(executable.fd)
+            self._free.append(executable.slot)
+
+    def close(self) -> None:
+        """Take the probes out of all files."""
+        for executable in self.all():
+            self.detach(executable)

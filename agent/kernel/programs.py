@@ -1,0 +1,247 @@
+"""All BPF programs of the agent in the kernel: the object that follows processes, and one for each library.
+
+The maps that several objects declare exist once: the first object brings them, the others take them over. Each
+library's object loads by itself, so what a verifier refuses turns off that program or that library and no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+
+from agent.config import BufferKind, Kernel
+from agent.kernel import btf
+from agent.kernel.attach import Attachment, Backend, attach, attach_raw_tracepoint
+from agent.kernel.buffers import RecordReader, open_reader
+from agent.kernel.errors import KernelError
+from agent.kernel.features import Features
+from agent.kernel.formats import Format, format_of
+from agent.kernel.maps import Map, MapType
+from agent.kernel.objects import LoadedObject, LoadOptions, load_object
+from agent.libraries import Library
+from agent.paths import object_file
+
+PROCESS_OBJECT = "process"
+"""bpf/process.bpf.c: it brings the maps that all objects share."""
+
+PROCESS_PROGRAMS = ("process_exec", "process_exit")
+"""Its programs: without them nothing works."""
+
+_RECORDS = "records"
+_KIND_SUFFIX = "_kind"
+_COUNTER_PREFIX = "COUNTER_"
+_GOROUTINES_PER_SPAN = 4
+"""Goroutines that are remembered for each span that may be open: an idle connection of a server is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A program, or with an empty name a whole library, that this kernel does not take."""
+
+    library: str
+    program: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordKind:
+    """A struct that comes out of the records' buffer; `library` is None for those about processes."""
+
+    number: int
+    format: Format
+    library: Library | None
+
+
+class Programs:
+    """The loaded objects, their shared maps, and the buffer of records."""
+
+    def __init__(self, backend: Backend, process: LoadedObject, kinds: dict[int, RecordKind]) -> None:
+        self.backend = backend
+        self.kinds = kinds
+        self.refused: list[Refused] = []
+        self._process = process
+        self._objects: dict[str, LoadedObject] = {PROCESS_OBJECT: process}
+        self._tracepoints: list[Attachment] = []
+        self._reader: RecordReader | None = None
+
+    @classmethod
+    def load(cls, features: Features, settings: Kernel, *, libraries: Iterable[Library]) -> Programs:
+        """Load everything that this kernel takes. `refused` says what it doesn't.
+
+        Raises KernelError where nothing can work: no way to attach, or the processes' object refused.
+        """
+        backend = features.backend(
+            Backend(settings.attach.value) if settings.attach.value != "auto" else None
+        )
+        loader = _Loader(features, settings, backend)
+        process = loader.load(PROCESS_OBJECT, None)
+        programs = cls(backend, process, loader.kinds)
+        try:
+            for name in PROCESS_PROGRAMS:
+                program = process.program(name)
+                _, _, tracepoint = program.section.partition("/")
+                programs._tracepoints.append(attach_raw_tracepoint(program.fd, tracepoint))
+            for library in libraries:
+                programs._load_library(loader, library)
+        except BaseException:
+            programs.close()
+            raise
+        return programs
+
+    def _load_library(self, loader: _Loader, library: Library) -> None:
+        try:
+            loaded = loader.load(library.object, library)
+        except (KernelError, btf.BtfError) as error:
+            self.refused.append(Refused(library.name, "", str(error)))
+            return
+        self._objects[library.object] = loaded
+        self.refused += [Refused(library.name, one.program, one.reason) for one in loaded.refused]
+
+    @property
+    def reader(self) -> RecordReader:
+        """The buffer of records, mapped at the first call."""
+        if self._reader is None:
+            self._reader = open_reader(self._process.map(_RECORDS))
+        return self._reader
+
+    @property
+    def types(self) -> Mapping[str, btf.Btf]:
+        """The types of each object that was loaded, by the object's name."""
+        return {name: loaded.types for name, loaded in self._objects.items()}
+
+    def map(self, name: str) -> Map:
+        """Give a shared map."""
+        return self._process.map(name)
+
+    def format(self, name: str) -> Format:
+        """Give the format of a struct that the shared maps hold."""
+        return format_of(self._process.types.struct(name))
+
+    def constant(self, name: str) -> int:
+        """Give an enumerator of the shared headers."""
+        return self._process.types.constants[name]
+
+    def write_layouts(self, object_name: str, slot: int, layouts: Mapping[str, bytes]) -> None:
+        """Tell the programs of an object where fields lie in the executable that has this slot."""
+        loaded = self._objects[object_name]
+        for name, packed in layouts.items():
+            loaded.map(f"{name}s").update(slot.to_bytes(4, "little"), packed)
+
+    def attach(self, object_name: str, program: str, path: str, offsets: list[int]) -> Attachment:
+        """Attach a program at file offsets of an executable; raise KernelError (AttachError)."""
+        return attach(self.backend, self._objects[object_name].program(program).fd, path, offsets)
+
+    def counters(self) -> dict[str, int]:
+        """Read what was counted in the kernel, by lower-case name (enum counter, bpf/counters.h)."""
+        names = self._process.types.enums["counter"].constants
+        counters = self.map("counters")
+        found: dict[str, int] = {}
+        for name, index in names.items():
+            values = (
+                counters.lookup_each(index.to_bytes(4, "little")) if index < counters.max_entries else None
+            )
+            if values is not None:
+                found[name.removeprefix(_COUNTER_PREFIX).lower()] = sum(
+                    int.from_bytes(value, "little") for value in values
+                )
+        return found
+
+    def descriptors(self) -> Iterator[tuple[str, int]]:
+        """Give the name and descriptor of every loaded program, for statistics."""
+        for loaded in self._objects.values():
+            for program in loaded.programs.values():
+                yield program.name, program.fd
+
+    @property
+    def memory(self) -> int:
+        """The memory in bytes that the kernel reckons for all maps, each counted once."""
+        maps = {one.name: one for loaded in self._objects.values() for one in loaded.maps.values()}
+        return sum(one.memory for one in maps.values())
+
+    def close(self) -> None:
+        """Stop following processes and unload everything; attachments must be closed before."""
+        for tracepoint in self._tracepoints:
+            tracepoint.close()
+        if self._reader is not None:
+            self._reader.close()
+        for loaded in reversed(self._objects.values()):
+            loaded.close()
+        self._objects.clear()
+
+    def __enter__(self) -> Programs:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Loader:
+    """Loads one object after the other, with what the ones before brought."""
+
+    def __init__(self, features: Features, settings: Kernel, backend: Backend) -> None:
+        self._backend = backend
+        self._ring = settings.buffer is not BufferKind.PERF and bool(features.ring_buffer)
+        if settings.buffer is BufferKind.RING and not self._ring:
+            raise KernelError(f"kernel.buffer is set to ring, but: {features.ring_buffer.sentence}")
+        size = 1 << (settings.buffer_size - 1).bit_length()
+        self._sizes = {
+            _RECORDS: size,
+            "goroutines": settings.max_in_flight * _GOROUTINES_PER_SPAN,
+            "runtime_layouts": settings.max_executables,
+        }
+        self._in_flight = settings.max_in_flight
+        self._slots = settings.max_executables
+        namespace = features.pid_namespace
+        self._constants = {
+            "use_ring_buffer": self._ring,
+            "wakeup_bytes": size // 4,
+            "pid_namespace_dev": 0 if namespace.initial else namespace.dev,
+            "pid_namespace_ino": 0 if namespace.initial else namespace.ino,
+        }
+        self._shared: dict[str, int] = {}
+        self.kinds: dict[int, RecordKind] = {}
+
+    def load(self, name: str, library: Library | None) -> LoadedObject:
+        """Load an object; its records get the next numbers, its maps are shared with those to come."""
+        path = str(object_file(name))
+        types = btf.read(path)
+        constants: dict[str, int | bool] = {
+            variable: value for variable, value in self._constants.items() if variable in types.variables
+        }
+        kinds: list[RecordKind] = []
+        for variable in sorted(types.variables):
+            if variable.endswith(_KIND_SUFFIX):
+                record = format_of(types.struct(variable.removesuffix(_KIND_SUFFIX)))
+                kinds.append(RecordKind(len(self.kinds) + len(kinds) + 1, record, library))
+                constants[variable] = kinds[-1].number
+        options = LoadOptions(
+            constants=constants,
+            max_entries=self._max_entries(types),
+            kinds={} if self._ring or _RECORDS in self._shared else {_RECORDS: MapType.PERF_EVENT_ARRAY},
+            shared=self._shared,
+            attach_type=self._backend.attach_type,
+        )
+        loaded = load_object(path, options, types=types)
+        self.kinds |= {kind.number: kind for kind in kinds}
+        for map_name, one in loaded.maps.items():
+            if not map_name.startswith("."):
+                self._shared.setdefault(map_name, one.fd)
+        return loaded
+
+    def _max_entries(self, types: btf.Btf) -> dict[str, int]:
+        """Sizes by what a map holds: layouts an executable, details a span in flight."""
+        sizes: dict[str, int] = {}
+        for name, variable in types.variables.items():
+            if variable.section != ".maps" or name in self._shared:
+                continue
+            if name in self._sizes:
+                if name != _RECORDS or self._ring:
+                    sizes[name] = self._sizes[name]
+            elif name.endswith("_layouts"):
+                sizes[name] = self._slots
+            elif name.endswith(("_requests", "_scans")):
+                sizes[name] = self._in_flight
+        return sizes

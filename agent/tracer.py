@@ -1,0 +1,322 @@
+"""What is traced: which files get probes, which processes the programs listen to, and why the others don't.
+
+A file is looked at once, when a process that runs it is met; from then on the kernel itself knows what to do with a
+new process of it (bpf/process.bpf.c), before its first instruction runs.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+
+from agent.config import Config
+from agent.discovery import processes
+from agent.discovery.processes import FileIdentity, Process
+from agent.discovery.watch import IN_MODIFY, FileWatch
+from agent.executable import Executable as ExecutableFile
+from agent.executable import ExecutableError, NotGoError
+from agent.executables import Executable, Executables
+from agent.kernel.errors import KernelError
+from agent.kernel.programs import Programs
+from agent.libraries import LIBRARIES
+from agent.log import Event, Logger, emit
+from agent.offsets.resolve import Resolver
+from agent.plan import Plan, make_plan
+from agent.sampling import encode_sampler
+from agent.spans.pipeline import Pipeline
+from agent.spans.records import record_process, record_tgid
+from agent.spans.resource import Build, Host, describe
+
+_KEPT_AFTER_END = 5.0
+"""How long a process is remembered after its end, in seconds: records of it may still be on their way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """A process that is traced; `number` is what its records call it, `service` its service.name."""
+
+    pid: int
+    number: int
+    service: str
+    executable: Executable
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """A file without probes, and why; an empty reason is one that nobody asks for: it isn't Go."""
+
+    path: str
+    reason: str
+
+
+class Tracer:
+    """Follows processes and files. Everything happens in the thread that drains the records."""
+
+    def __init__(
+        self, config: Config, programs: Programs, pipeline: Pipeline, resolver: Resolver, log: Logger
+    ) -> None:
+        self._config = config
+        self._programs = programs
+        self._pipeline = pipeline
+        self._resolver = resolver
+        self._log = log
+        self._host = Host.read()
+        self._watch = FileWatch()
+        self._watched: dict[int, Executable] = {}
+        self._executables = Executables(programs, config.kernel.max_executables)
+        self._ignored: dict[FileIdentity, Ignored] = {}
+        self._traced: dict[int, Traced] = {}
+        self._seen: dict[int, FileIdentity] = {}
+        self._ended: list[tuple[float, int]] = []
+        self._last_number = 0
+        # Without selectors a file's processes are all alike, and the kernel need not ask.
+        discovery = config.discovery
+        self._same_for_all = discovery.enabled and not discovery.include and not discovery.exclude
+        self._disabled = disabled_libraries(config)
+        self._files = programs.map("files")
+        self._processes = programs.map("processes")
+        self._file_key = programs.format("file_key")
+        self._file_entry = programs.format("file_entry")
+        self._process = programs.format("process")
+        self._sampler = encode_sampler(config.sampler, programs.constant)
+        self._exec_file = programs.format("process_exec_record").offset("file.inode")
+
+    @property
+    def watch(self) -> FileWatch:
+        """What tells of files that change; `files_changed` is to be called then."""
+        return self._watch
+
+    @property
+    def traced(self) -> list[Traced]:
+        """The processes that are traced now."""
+        return list(self._traced.values())
+
+    @property
+    def executables(self) -> list[Executable]:
+        """The files that have probes in them now, with processes or without."""
+        return self._executables.all()
+
+    @property
+    def ignored(self) -> list[Ignored]:
+        """The Go programs that are not traced, and why."""
+        return [one for one in self._ignored.values() if one.reason]
+
+    def scan(self) -> None:
+        """Read /proc for what no event told: processes from before the start, and events that were lost."""
+        alive: set[int] = set()
+        for pid in processes.pids():
+            alive.add(pid)
+            file = processes.identity(pid)
+            if file is not None and self._seen.get(pid) != file:
+                self._gone(pid)
+                self._meet(pid)
+        for pid in self._seen.keys() - alive:
+            self._gone(pid)
+
+    def process_started(self, record: bytes) -> None:
+        """Handle a `struct process_exec_record`."""
+        pid = record_tgid(record)
+        self._gone(pid)
+        key = record[self._exec_file : self._exec_file + self._file_key.size]
+        self._meet(pid, key=key, number=record_process(record))
+
+    def process_ended(self, record: bytes) -> None:
+        """Handle a `struct process_exit_record`."""
+        pid = record_tgid(record)
+        traced = self._traced.get(pid)
+        if traced is not None and traced.number == record_process(record):
+            self._gone(pid)
+
+    def files_changed(self) -> None:
+        """Take the probes out of files that were written to, before anything runs what is in them now."""
+        for number, what in self._watch.changed().items():
+            executable = self._watched.get(number)
+            if executable is None:
+                continue
+            if what & IN_MODIFY:
+                self._detach(executable, "its file was written to")
+            elif not executable.processes and executable.removed:
+                self._detach(executable, "its file was removed")
+
+    def tidy(self) -> None:
+        """Forget processes that ended a while ago."""
+        before = time.monotonic() - _KEPT_AFTER_END
+        while self._ended and self._ended[0][0] < before:
+            self._pipeline.forget(self._ended.pop(0)[1])
+
+    def close(self) -> None:
+        """Take all probes off."""
+        self._executables.close()
+        self._watch.close()
+
+    def _meet(self, pid: int, *, key: bytes | None = None, number: int = 0) -> None:
+        """Look at a process that started, or was found.
+
+        `key` is its file as the kernel calls it; `number` is not 0 where the kernel traces the process already.
+        """
+        process = processes.look(pid)
+        if process is None:
+            return
+        self._seen[pid] = process.file
+        executable = self._executables.get(process.file)
+        if executable is None and process.file not in self._ignored:
+            executable = self._examine(process)
+        key = key or self._key_of(process.file)
+        if executable is None:
+            self._files.update(key, self._entry("FILE_IGNORED", 0))
+            return
+        if key not in executable.keys:
+            executable.keys.add(key)
+            self._files.update(
+                key, self._entry("FILE_TRACED" if self._same_for_all else "FILE_ASK", executable.slot)
+            )
+        if self._wants(process):
+            self._follow(process, executable, number)
+
+    def _examine(self, process: Process) -> Executable | None:
+        """Plan a file and put its probes in; None where there is nothing to trace, or nothing can be."""
+        link = f"/proc/{process.pid}/exe"
+        try:
+            plan = self._plan(process.path, link)
+        except NotGoError:
+            self._ignore(process, "")
+            return None
+        except ExecutableError as error:
+            self._ignore(process, str(error))
+            return None
+        except OSError as error:
+            # The process ended meanwhile: whatever runs the file next will be looked at again.
+            self._log.debug("a process ended before its file was read", exe=process.path, error=str(error))
+            return None
+        if not plan.traced:
+            reasons = [one for library in plan.libraries for one in library.off] or plan.off
+            self._ignore(process, "; ".join(f"{one.what}: {one.why}" for one in reasons))
+            return None
+        try:
+            executable = self._executables.attach(process.file, link, plan)
+        except KernelError as error:
+            self._ignore(process, str(error))
+            return None
+        executable.watch = self._watch_file(link, executable)
+        emit(
+            self._log,
+            Event.ATTACHED,
+            f"tracing {process.path}: {', '.join(one.library.name for one in executable.libraries)}",
+            exe=process.path,
+            go=plan.go_version,
+            probes=executable.probes,
+        )
+        for one in executable.off:
+            self._log.info(f"not traced in {process.path}: {one.what}", exe=process.path, why=one.why)
+        return executable
+
+    def _plan(self, path: str, link: str) -> Plan:
+        fd = os.open(link, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            with ExecutableFile(path, fd=fd) as executable:
+                return make_plan(executable, self._programs.types, self._resolver, disabled=self._disabled)
+        finally:
+            os.close(fd)
+
+    def _ignore(self, process: Process, reason: str) -> None:
+        self._ignored[process.file] = Ignored(process.path, reason)
+        if reason:
+            emit(
+                self._log,
+                Event.SKIPPED,
+                f"not tracing {process.path}: {reason}",
+                exe=process.path,
+                pid=process.pid,
+            )
+
+    def _watch_file(self, link: str, executable: Executable) -> int:
+        try:
+            number = self._watch.add(link)
+        except OSError as error:
+            # fs.inotify.max_user_watches is used up, or the process is gone; the scan finds a new file all the same.
+            self._log.warning(
+                "changes of a traced file can't be watched", exe=executable.path, error=str(error)
+            )
+            return -1
+        self._watched[number] = executable
+        return number
+
+    def _wants(self, process: Process) -> bool:
+        if self._same_for_all:
+            return True
+        owner = processes.owner(process.pid)
+        return owner is not None and self._config.discovery.wants(
+            exe=process.path, cmdline=owner.command_line, user=owner.user, uid=owner.uid
+        )
+
+    def _follow(self, process: Process, executable: Executable, number: int) -> None:
+        """Have the programs listen to a process, and know its resource."""
+        if not number:
+            number = self._last_number = max(time.monotonic_ns(), self._last_number + 1)
+            entry = self._process.pack(self._process_values(executable.slot) | {"id": number})
+            self._processes.update(process.pid.to_bytes(4, "little"), entry)
+        info = executable.plan
+        resource = describe(
+            process.pid,
+            self._host,
+            build=Build(go_version=info.go_version, service_version=info.version),
+            declared=self._config.resource,
+        )
+        if resource is None:
+            return
+        self._pipeline.know(number, resource.message())
+        self._traced[process.pid] = Traced(process.pid, number, resource.service_name, executable)
+        executable.processes += 1
+
+    def _gone(self, pid: int) -> None:
+        """Take note that a process ended, or became another program."""
+        self._seen.pop(pid, None)
+        traced = self._traced.pop(pid, None)
+        if traced is None:
+            return
+        self._ended.append((time.monotonic(), traced.number))
+        executable = traced.executable
+        executable.processes -= 1
+        if not executable.processes and executable.removed:
+            self._detach(executable, "its file was removed")
+
+    def _detach(self, executable: Executable, why: str) -> None:
+        for key in executable.keys:
+            self._files.delete(key)
+        for traced in [one for one in self._traced.values() if one.executable is executable]:
+            self._processes.delete(traced.pid.to_bytes(4, "little"))
+            del self._traced[traced.pid]
+        if executable.watch >= 0:
+            del self._watched[executable.watch]
+            self._watch.remove(executable.watch)
+        self._executables.detach(executable)
+        self._log.info(f"no longer tracing {executable.path}: {why}", exe=executable.path)
+
+    def _key_of(self, file: FileIdentity) -> bytes:
+        """Name a file as the kernel does (dev_t: include/linux/kdev_t.h), which stat(2) encodes otherwise.
+
+        Where a file system shows the two with different numbers, as overlayfs may, the key is learned from the first
+        exec event.
+        """
+        device = os.major(file.device) << 20 | os.minor(file.device)
+        return self._file_key.pack({"inode": file.inode, "size": file.size, "device": device})
+
+    def _entry(self, verdict: str, slot: int) -> bytes:
+        values = {f"process.{name}": value for name, value in self._process_values(slot).items()}
+        return self._file_entry.pack(values | {"verdict": self._programs.constant(verdict)})
+
+    def _process_values(self, slot: int) -> dict[str, int]:
+        return {"slot": slot, "wanted": 1, **self._sampler}
+
+
+def disabled_libraries(config: Config) -> dict[str, str]:
+    """Which libraries the configuration turns off, with the reason."""
+    enabled, disabled = config.libraries.enabled, config.libraries.disabled
+    found: dict[str, str] = {}
+    for library in LIBRARIES:
+        if library.name in disabled:
+            found[library.name] = "it is turned off by libraries.disabled"
+        elif enabled and library.name not in enabled:
+            found[library.name] = "libraries.enabled does not list it"
+    return found
