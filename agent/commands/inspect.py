@@ -1,0 +1,74 @@
+"""Show what gospan would trace in a Go program, where its probes would go, and what would be off and why.
+
+Needs no privileges beyond reading the file, and changes nothing. A number is a
+process, everything else a path; write ./1234 for a file of that name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from agent.commands import EXIT_OK, CommandError
+from agent.commands.plan_json import as_json
+from agent.commands.plan_text import as_text
+from agent.commands.target import open_target
+from agent.commands.terminal import Terminal
+from agent.executable import Executable, ExecutableError
+from agent.kernel import btf
+from agent.libraries import LIBRARIES
+from agent.offsets.resolve import Resolver
+from agent.paths import object_file
+from agent.plan import make_plan
+
+_EPILOG = """\
+exit status:
+  0  the plan was printed; it may say that there is nothing to trace
+  1  it isn't a Go program that can be traced, or it can't be read
+  2  a mistake in the command line
+
+The JSON is described in docs/inspect.md, and by docs/inspect.schema.json."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command line."""
+    parser.epilog = _EPILOG
+    parser.add_argument("target", metavar="PATH|PID", help="the program's file, or a process that runs it")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    parser.add_argument("--modules", action="store_true", help="list all modules, however many there are")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the plan of an executable."""
+    types = object_types()
+    with open_target(arguments.target) as target:
+        try:
+            with Executable(target.path, fd=target.fd) as executable:
+                plan = make_plan(executable, types, Resolver())
+                info = executable.build_info
+        except ExecutableError as error:
+            raise CommandError(str(error)) from None
+    if arguments.json:
+        text = json.dumps(as_json(plan, info, target), indent=2)
+    else:
+        terminal = Terminal.of(sys.stdout)
+        text = "\n".join(as_text(plan, info, target, terminal, all_modules=arguments.modules))
+    sys.stdout.write(text + "\n")
+    return EXIT_OK
+
+
+def object_types() -> dict[str, btf.Btf]:
+    """Read the types of every library's BPF object: they say which fields are wanted. Raises CommandError."""
+    types: dict[str, btf.Btf] = {}
+    for library in LIBRARIES:
+        path = object_file(library.object)
+        try:
+            types[library.object] = btf.read(str(path))
+        except btf.BtfError as error:
+            if path.exists():
+                raise CommandError(f"{error}; compile it again by `make bpf`") from None
+            raise CommandError(
+                f"the BPF object {path} is missing; `make setup` in the source compiles it, packages bring it along"
+            ) from None
+    return types
