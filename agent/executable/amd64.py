@@ -1,14 +1,15 @@
 """x86-64 code, as far as probes need it: where a function can be probed on entry, and where it returns.
 
-What the kernel does with a probed instruction is in arch/x86/kernel/uprobes.c: it refuses some (is_prefix_bad,
-good_insns_64), emulates a few (branch_setup_xol_ops, push_setup_xol_ops; pushes since 4.16), and single-steps the rest.
+What the kernel does with a probed instruction is in arch/x86/kernel/uprobes.c: it refuses some
+(is_prefix_bad, good_insns_64), emulates a few (branch_setup_xol_ops, push_setup_xol_ops; pushes since 4.16),
+and single-steps the rest.
 """
 
 import capstone
 from capstone import x86
 
 from agent.executable.errors import NoPlaceError
-from agent.executable.instructions import PROLOGUE, Entry, Instruction, choose_entry
+from agent.executable.instructions import PROLOGUE, Entry, Instruction, Jump, choose_entry
 
 _PADDING = b"\xcc"
 _RET = b"\xc3"
@@ -23,7 +24,8 @@ _SCRATCH = frozenset(
         x86.X86_REG_RIP,
     }
 )
-"""Registers that hold no argument, receiver, closure context or g in Go's ABI (cmd/compile/abi-internal.md)."""
+"""Registers that hold no argument, receiver, closure context or g in Go's ABI (cmd/compile/abi-internal.md).
+"""
 
 _LEGACY_PREFIXES = frozenset({0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3})
 _BAD_PREFIXES = frozenset({0x26, 0x2E, 0x36, 0x3E, 0xF0})
@@ -37,7 +39,8 @@ _BAD_OPCODES = frozenset(
 def is_emulated(code: bytes) -> bool:
     """Whether the kernel emulates the instruction with these bytes, instead of single-stepping it.
 
-    Forms with prefixes are left out, but for the one push has: kernels differ there and Go's compiler emits none.
+    Forms with prefixes are left out, but for the one push has: kernels differ there and Go's compiler emits
+    none.
     """
     first = code[0]
     if len(code) == 1:
@@ -60,8 +63,9 @@ def is_refused(code: bytes) -> bool:
 
 
 def decode(code: bytes, address: int) -> list[Instruction]:
-    """The instructions of a function's body, without the padding behind it. Raises NoPlaceError if a byte is none."""
-    code = code.rstrip(_PADDING)
+    """Return the instructions of a function's body, without the padding behind it. Raises NoPlaceError if a
+    byte is none.
+    """
     disassembler = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
     found = [
         Instruction(at, code[at - address : at - address + size], f"{mnemonic} {operands}".rstrip())
@@ -70,16 +74,21 @@ def decode(code: bytes, address: int) -> list[Instruction]:
     end = found[-1].address + len(found[-1].code) if found else address
     if end != address + len(code):
         raise NoPlaceError(f"its body can't be decoded at {end:#x}")
+    # As instructions and not as bytes: a jump's last byte may look like padding.
+    while found and found[-1].code == _PADDING:
+        found.pop()
+    if not found:
+        raise NoPlaceError("its body is empty")
     return found
 
 
 def returns(body: list[Instruction]) -> list[Instruction]:
-    """The instructions by which the function returns."""
+    """Return the instructions by which the function returns."""
     return [instruction for instruction in body if instruction.code == _RET]
 
 
-def _target(instruction: Instruction) -> int | None:
-    """Where a direct jump goes, conditional or not; None for everything else."""
+def _jump(instruction: Instruction) -> Jump | None:
+    """Where a direct jump goes; None for everything else."""
     code = instruction.code
     if len(code) == 2 and (code[0] == 0xEB or 0x70 <= code[0] <= 0x7F):
         relative = code[1:]
@@ -89,16 +98,17 @@ def _target(instruction: Instruction) -> int | None:
         relative = code[-4:]
     else:
         return None
-    return instruction.address + len(code) + int.from_bytes(relative, "little", signed=True)
+    target = instruction.address + len(code) + int.from_bytes(relative, "little", signed=True)
+    return Jump(target, conditional=code[0] not in (0xEB, 0xE9))
 
 
 def entry(body: list[Instruction]) -> Entry:
-    """The best instruction for an entry probe: `PUSHQ BP` behind the stack check, from Go 1.21 on."""
+    """Return the best instruction for an entry probe: `PUSHQ BP` behind the stack check, from Go 1.21 on."""
     disassembler = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
     disassembler.detail = True
     code = b"".join(instruction.code for instruction in body[:PROLOGUE])
     ends = {detail.address for detail in disassembler.disasm(code, body[0].address) if _ends_search(detail)}
-    return choose_entry(body, target=_target, is_emulated=is_emulated, ends_search=ends)
+    return choose_entry(body, jump=_jump, is_emulated=is_emulated, ends_search=ends)
 
 
 def _ends_search(detail: capstone.CsInsn) -> bool:

@@ -1,8 +1,8 @@
 """A64 code, as far as probes need it: where a function can be probed on entry, and where it returns.
 
-What the kernel does with a probed instruction is in arch/arm64/kernel/probes/decode-insn.c: it simulates branches and
-PC-relative loads, refuses what can't run elsewhere (aarch64_insn_is_steppable), and single-steps the rest. The masks below
-are the architecture's; the kernel's stand in arch/arm64/include/asm/insn.h.
+What the kernel does with a probed instruction is in arch/arm64/kernel/probes/decode-insn.c: it simulates
+branches and PC-relative loads, refuses what can't run elsewhere (aarch64_insn_is_steppable), and single-steps
+the rest. The masks below are the architecture's; the kernel's stand in arch/arm64/include/asm/insn.h.
 """
 
 import struct
@@ -10,7 +10,7 @@ import struct
 import capstone
 
 from agent.executable.errors import NoPlaceError
-from agent.executable.instructions import PROLOGUE, Entry, Instruction, choose_entry
+from agent.executable.instructions import PROLOGUE, Entry, Instruction, Jump, choose_entry
 
 _RET = b"\xc0\x03\x5f\xd6"
 
@@ -36,7 +36,8 @@ _UNSTEPPABLE = (
 _NOP = 0xD503201F
 
 _SCRATCH = frozenset({"x16", "w16", "x17", "w17", "x27", "w27", "nzcv"})
-"""What Go's stack check uses: registers that hold no argument (cmd/compile/abi-internal.md: R16, R17, R27)."""
+"""What Go's stack check uses: registers that hold no argument (cmd/compile/abi-internal.md: R16, R17, R27).
+"""
 
 _COMPARES = frozenset({"cmp", "cmn", "tst", "nop"})
 _HARMLESS = frozenset({"ldr", "sub", "subs", "add", "adds", "mov", "movz", "movn", "movk", "orr"})
@@ -58,7 +59,8 @@ def is_refused(code: bytes) -> bool:
 
 
 def decode(code: bytes, address: int) -> list[Instruction]:
-    """The instructions of a function's body, zeros behind it left out. Text is given to the first few and to returns.
+    """Return the instructions of a function's body, zeros behind it left out. Text is given to the first few
+    and to returns.
 
     Raises NoPlaceError if the body isn't made of whole instructions or the first few aren't valid.
     """
@@ -83,12 +85,12 @@ def decode(code: bytes, address: int) -> list[Instruction]:
 
 
 def returns(body: list[Instruction]) -> list[Instruction]:
-    """The instructions by which the function returns."""
+    """Return the instructions by which the function returns."""
     return [instruction for instruction in body if instruction.code == _RET]
 
 
-def _target(instruction: Instruction) -> int | None:
-    """Where a direct jump goes, conditional or not; None for everything else."""
+def _jump(instruction: Instruction) -> Jump | None:
+    """Where a direct jump goes; None for everything else."""
     word: int = struct.unpack("<I", instruction.code)[0]
     if word & 0xFC000000 == 0x14000000:
         bits, field = 26, word
@@ -99,17 +101,19 @@ def _target(instruction: Instruction) -> int | None:
     else:
         return None
     field &= (1 << bits) - 1
-    offset: int = field - (field >> bits - 1 << bits)
-    return instruction.address + 4 * offset
+    offset = field - (field >> (bits - 1) << bits)
+    return Jump(instruction.address + 4 * offset, conditional=bits != 26)
 
 
 def entry(body: list[Instruction]) -> Entry:
-    """The best instruction for an entry probe: the stack check's `B.LS`, or the first that is simulated if there is no check."""
+    """Return the best instruction for an entry probe: the stack check's `B.LS`, or the first that is
+    simulated if there is no check.
+    """
     disassembler = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM)
     disassembler.detail = True
     code = b"".join(instruction.code for instruction in body[:PROLOGUE])
     ends = {detail.address for detail in disassembler.disasm(code, body[0].address) if _ends_search(detail)}
-    return choose_entry(body, target=_target, is_emulated=is_emulated, ends_search=ends)
+    return choose_entry(body, jump=_jump, is_emulated=is_emulated, ends_search=ends)
 
 
 def _ends_search(detail: capstone.CsInsn) -> bool:

@@ -1,8 +1,8 @@
 """The ELF container, as far as a loader looks at it: what lies at which address.
 
-Program headers decide; section headers are only a shortcut to well-known tables, and stripped ones are not missed.
-Written here and not taken from pyelftools, which serves the tests: sixty bytes of header need no library, and every count
-below has a bound before it is used.
+Program headers decide; section headers are only a shortcut to well-known tables, and stripped ones are not
+missed. Written here and not taken from pyelftools, which serves the tests: sixty bytes of header need no
+library, and every count below has a bound before it is used.
 """
 
 import struct
@@ -53,10 +53,11 @@ class Note:
 
 
 class Image:
-    """A 64-bit little-endian ELF program for a supported machine; addresses are those the linker gave (no load bias).
+    """A 64-bit little-endian ELF program for a supported machine; addresses are those the linker gave (no
+    load bias).
 
-    Raises NotGoError if the file is no ELF program, UnsupportedError if it is one for another machine, CorruptError if its
-    headers contradict the file.
+    Raises NotGoError if the file is no ELF program, UnsupportedError if it is one for another machine,
+    CorruptError if its headers contradict the file.
     """
 
     def __init__(self, source: Source) -> None:
@@ -115,7 +116,9 @@ class Image:
     def _section_headers(
         self, offset: int, entry: int, count: int, names_index: int
     ) -> Mapping[str, tuple[int, int]]:
-        """Name to (address, size) of the sections that are loaded and in the file; empty if there is no usable table."""
+        """Name to (address, size) of the sections that are loaded and in the file; empty if there is no
+        usable table.
+        """
         if not offset or entry != 64 or not names_index < count <= _MAX_HEADERS:
             return {}
         try:
@@ -130,7 +133,7 @@ class Image:
         return found
 
     def segment(self, address: int, size: int = 1) -> Segment | None:
-        """The segment that holds `size` bytes at `address` in the file, or None."""
+        """Return the segment that holds `size` bytes at `address` in the file, or None."""
         at = bisect_right(self._starts, address) - 1
         if at >= 0 and size >= 0:
             segment = self.segments[at]
@@ -146,18 +149,22 @@ class Image:
         return address - segment.address + segment.offset
 
     def read(self, address: int, size: int) -> bytes:
-        """`size` bytes as they are in memory after relocation. Raises CorruptError if they are not all in one segment."""
+        """`size` bytes as they are in memory after relocation. Raises CorruptError if they are not all in one
+        segment.
+        """
         data = self.source.read(self.file_offset(address, size), size)
         return self._relocations.apply(data, address) if self._relocations is not None else data
 
     def word(self, address: int) -> int:
-        """The 8-byte word at `address`. Raises CorruptError."""
+        """Return the 8-byte word at `address`. Raises CorruptError."""
         return int.from_bytes(self.read(address, 8), "little")
 
     def chunks(self, start: int, end: int, overlap: int = 0) -> Iterator[tuple[int, bytes]]:
-        """The bytes of [start, end) in pieces of 1 MB, each with its address, each reaching `overlap` bytes into the next.
+        """Return the bytes of [start, end) in pieces of 1 MB, each with its address, each reaching `overlap`
+        bytes into the next.
 
-        Raises CorruptError if the range isn't in one segment, or if this file has already been searched for too long.
+        Raises CorruptError if the range isn't in one segment, or if this file has already been searched for
+        too long.
         """
         self.file_offset(start, end - start)
         for address in range(start, end, _CHUNK):
@@ -177,7 +184,7 @@ class Image:
                 at = data.find(pattern, at + 1)
 
     def notes(self) -> Iterator[Note]:
-        """The notes of the PT_NOTE segments (elf(5): Elf64_Nhdr); a damaged one ends its segment."""
+        """Return the notes of the PT_NOTE segments (elf(5): Elf64_Nhdr); a damaged one ends its segment."""
         for offset, size in self._notes:
             if offset + size > self.source.size:
                 continue

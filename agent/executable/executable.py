@@ -42,15 +42,18 @@ def _naming(method: _M) -> _M:
 class Executable:
     """A Go program in a file: build info, functions, types and places for probes.
 
-    Addresses are those the linker gave; in a position-independent program (`pie`) they are shifted at run time, file offsets
-    are not. Everything is looked up on demand and may raise ExecutableError (a file can be damaged anywhere).
+    Addresses are those the linker gave; in a position-independent program (`pie`) they are shifted at run
+    time, file offsets are not. Everything is looked up on demand and may raise ExecutableError (a file can be
+    damaged anywhere).
 
-    Raises ExecutableError if the file can't be read, NotGoError if it is no Go program, UnsupportedError if it is one of another
-    kind than this agent reads, CorruptError if it is damaged.
+    Raises ExecutableError if the file can't be read, NotGoError if it is no Go program, UnsupportedError if
+    it is one of another kind than this agent reads, CorruptError if it is damaged.
     """
 
     def __init__(self, path: str, *, fd: int | None = None) -> None:
-        """Open `path`; with `fd`, read that open file instead (it is duplicated) and use `path` in messages only."""
+        """Open `path`; with `fd`, read that open file instead (it is duplicated) and use `path` in messages
+        only.
+        """
         self.path = path
         self._source = Source(path, fd)
         self._bodies: dict[int, Body] = {}
@@ -65,6 +68,7 @@ class Executable:
         self._image = Image(self._source)
         self.arch = self._image.arch
         self.pie = self._image.pie
+        self.segments = self._image.segments
         self.build_info: BuildInfo = find_build_info(self._image)
         notes = {(note.owner, note.kind): note.descriptor for note in self._image.notes()}
         self.build_id = notes.get(_NOTE_GO_BUILD_ID, b"").decode("utf-8", "replace")
@@ -111,7 +115,7 @@ class Executable:
 
     @_naming
     def functions(self, names: Collection[str]) -> Mapping[str, tuple[Function, ...]]:
-        """The functions with these linker names, by wanted name; missing where there is none.
+        """Return the functions with these linker names, by wanted name; missing where there is none.
 
         Vendored copies count as the wanted name, so there may be several. Function.name is the one found.
         """
@@ -130,7 +134,8 @@ class Executable:
 
     @_naming
     def structs(self, names: Collection[str]) -> Mapping[str, Struct]:
-        """The struct types with these names (`net/http.Request`), by wanted name; missing where there is none.
+        """Return the struct types with these names (`net/http.Request`), by wanted name; missing where there
+        is none.
 
         A package's own type goes before a vendored copy of it. See structs.StructReader.find.
         """
@@ -143,17 +148,21 @@ class Executable:
 
     @_naming
     def map_geometry(self, name: str) -> MapGeometry | None:
-        """Where keys and elems are in a Swiss map of this type (`net/http.Header`); None before Go 1.24 or without the type."""
+        """Where keys and elems are in a Swiss map of this type (`net/http.Header`); None before Go 1.24 or
+        without the type.
+        """
         return find_map_geometry(self._image, self._tables[1], name)
 
     @_naming
     def itabs(self) -> Mapping[int, Itab]:
-        """What each itab in the file stands for, by its address."""
+        """Return what each itab in the file stands for, by its address."""
         return read_itabs(self._image, self._tables[1], self._names)
 
     @_naming
     def type_name(self, address: int) -> str | None:
-        """The full name of the type whose descriptor is at `address`, such as `*net/http.body`; None if none is there."""
+        """Return the full name of the type whose descriptor is at `address`, such as `*net/http.body`; None
+        if none is there.
+        """
         return self._names.at(address)
 
     @_naming
@@ -163,7 +172,9 @@ class Executable:
 
     @_naming
     def return_places(self, function: Function) -> tuple[Place, ...]:
-        """Where to probe returns from a function; empty if it has none. Raises NoPlaceError if it can't be decoded."""
+        """Where to probe returns from a function; empty if it has none. Raises NoPlaceError if it can't be
+        decoded.
+        """
         return self._body(function).returns()
 
     def _body(self, function: Function) -> Body:

@@ -5,10 +5,14 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 PROLOGUE = 16
-"""How many instructions from its start on are looked at for a function's entry. A stack check takes 5 at most."""
+"""How many instructions from its start on are looked at for a function's entry. A stack check takes 5 at
+most.
+"""
 
 _MORESTACK = 64
-"""How many the path through runtime.morestack back to the start may have: it saves and restores the argument registers."""
+"""How many the path through runtime.morestack back to the start may have: it saves and restores the argument
+registers.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +22,14 @@ class Instruction:
     address: int
     code: bytes
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Jump:
+    """Where a direct jump goes, and whether it always does."""
+
+    target: int
+    conditional: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,35 +47,36 @@ class Entry:
 def choose_entry(
     body: Sequence[Instruction],
     *,
-    target: Callable[[Instruction], int | None],
+    jump: Callable[[Instruction], Jump | None],
     is_emulated: Callable[[bytes], bool],
     ends_search: Collection[int],
 ) -> Entry:
-    """The cheapest instruction that every call reaches once, with the arguments where the caller put them.
+    """Choose the cheapest instruction that every call reaches once, with the arguments as the caller left them.
 
-    That is the first emulated one behind the stack check; where something stops the search before it, the check's own branch;
-    else the function's first instruction. `target` gives where a direct jump goes. `ends_search` holds the addresses of
-    instructions after which the arguments may be gone, because they write memory or a register that may hold one, or that
+    That is the first emulated one behind the stack check; where something stops the search before it, the
+    check's own branch; else the function's first instruction. `ends_search` holds the addresses of
+    instructions after which the arguments may be gone: they write memory or a register that may hold one, or
     lead elsewhere.
     """
     start = body[0].address
-    jumps = [(at.address, to) for at, to in ((at, target(at)) for at in body) if to is not None]
-    restarts = {at for at, to in jumps if to == start}
-    loops = {to for at, to in jumps if start < to <= at}
+    jumps = {at.address: to for at, to in ((at, jump(at)) for at in body) if to is not None}
+    restarts = {at for at, to in jumps.items() if to.target == start and not to.conditional}
+    loops = {to.target for at, to in jumps.items() if start <= to.target <= at and at not in restarts}
     checked = not restarts
-    best = Entry(body[0], emulated=is_emulated(body[0].code), once=checked)
+    best = Entry(body[0], emulated=is_emulated(body[0].code), once=checked and start not in loops)
     for instruction in body[:PROLOGUE]:
-        if instruction.address in loops:
+        address = instruction.address
+        if address in loops:
             break
         if is_emulated(instruction.code):
-            to = target(instruction)
-            if to is not None and _leads_to(body, to, restarts):
+            to = jumps.get(address)
+            if to is not None and to.target > address and _leads_to(body, to.target, restarts):
                 best = Entry(instruction, emulated=True, once=False)
                 checked = True
                 continue
             if checked:
                 return Entry(instruction, emulated=True, once=True)
-        if instruction.address in ends_search or target(instruction) is not None:
+        if address in ends_search or address in jumps:
             break
     return best
 

@@ -1,7 +1,8 @@
 """`runtime.moduledata`: where a Go program keeps its text, its types and its itabs (runtime/symtab.go).
 
-It is found by the function table's address, which is its first word. Where the words needed here stand depends on the Go
-release; for a release that isn't in the table below, the struct is described by its own type information.
+It is found by the function table's address, which is its first word. Where the words needed here stand
+depends on the Go release; for a release that isn't in the table below, the struct is described by its own
+type information.
 """
 
 import struct
@@ -21,7 +22,9 @@ _MAX_TEXT_SECTIONS = 64
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Word indices in moduledata. From Go 1.27 itabs are a range from `types` on, before that a slice of pointers."""
+    """Word indices in moduledata. From Go 1.27 itabs are a range from `types` on, before that a slice of
+    pointers.
+    """
 
     types: int
     etypes: int
@@ -67,7 +70,7 @@ class Moduledata:
     known_layout: bool
 
     def text_address(self, offset: int) -> int:
-        """The address of an offset in the text (runtime: moduledata.textAddr)."""
+        """Return the address of an offset in the text (runtime: moduledata.textAddr)."""
         for section in self.text_sections:
             if section.start <= offset < section.end:
                 return section.address + offset - section.start
@@ -75,7 +78,7 @@ class Moduledata:
 
 
 def find_moduledata(image: Image, table: Pclntab, minor: int | None) -> Moduledata | None:
-    """The moduledata that points to `table`, or None. `minor` is the minor Go release, if known.
+    """Return the moduledata that points to `table`, or None. `minor` is the minor Go release, if known.
 
     Raises UnsupportedError if there is one, but neither a known layout nor its own description fits it.
     """
@@ -130,11 +133,13 @@ def _points_to(words: tuple[int, ...], table: Pclntab) -> bool:
 
 def _fits(image: Image, words: tuple[int, ...], layout: Layout) -> bool:
     types, etypes, text = words[layout.types], words[layout.etypes], words[layout.text]
-    segment = image.segment(text)
+    code = image.segment(text)
     return (
         0 < types < etypes
         and image.segment(types, etypes - types) is not None
-        and bool(segment and segment.executable)
+        and code is not None
+        and code.executable
+        and 0 < words[layout.text_sections + 1] <= _MAX_TEXT_SECTIONS
     )
 
 
@@ -161,8 +166,6 @@ def _moduledata(
 def _text_sections(image: Image, address: int, count: int) -> tuple[TextSection, ...]:
     if count <= 1:
         return ()
-    if count > _MAX_TEXT_SECTIONS:
-        raise CorruptError(f"has {count} text sections")
     return tuple(
         TextSection(start, end, base)
         for start, end, base in struct.iter_unpack("<QQQ", image.read(address, 24 * count))
@@ -170,10 +173,10 @@ def _text_sections(image: Image, address: int, count: int) -> tuple[TextSection,
 
 
 def describe(image: Image, words: tuple[int, ...]) -> Layout | None:
-    """The layout of moduledata by the program's own type information, or None.
+    """Return the layout of moduledata by the program's own type information, or None.
 
-    Any two words near each other might be `types` and `etypes`. Those are, by which a description of moduledata is found that
-    says that they are.
+    Any two words near each other might be `types` and `etypes`. Those are, by which a description of
+    moduledata is found that says that they are.
     """
     tried: set[tuple[int, int]] = set()
     for types_at in range(30, 48):

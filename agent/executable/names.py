@@ -17,7 +17,7 @@ class TypeNames:
         self._names: dict[int, str | None] = {}
 
     def at(self, address: int) -> str | None:
-        """The name of the type described at `address`, or None if no descriptor is there."""
+        """Return the name of the type described at `address`, or None if no descriptor is there."""
         if address not in self._names:
             try:
                 self._names[address] = self._name(address, 0)

@@ -1,8 +1,8 @@
 """The function table every Go program carries for its own tracebacks; stripping can't remove it.
 
-Layout of Go 1.18 and later (runtime/symtab.go: pcHeader, functab, _func): a header with the offsets of its parts; `functab`,
-pairs of u32 (entry offset from the text's start, offset of the _func), one more entry than functions; each _func begins with
-its entry offset again and the offset of its name in the name table.
+Layout of Go 1.18 and later (runtime/symtab.go: pcHeader, functab, _func): a header with the offsets of its
+parts; `functab`, pairs of u32 (entry offset from the text's start, offset of the _func), one more entry than
+functions; each _func begins with its entry offset again and the offset of its name in the name table.
 """
 
 import struct
@@ -19,6 +19,7 @@ _OLD_MAGICS = {0xFA, 0xFB}
 
 _MAX_FUNCTIONS = 2 << 20
 _MAX_NAMES = 64 << 20
+_MAX_NAME = 4096
 _MAX_COPIES = 64
 _BATCH = 8192
 _MAX_SPAN = 32 << 20
@@ -26,7 +27,9 @@ _MAX_SPAN = 32 << 20
 
 @dataclass(frozen=True, slots=True)
 class Pclntab:
-    """A function table: addresses of its parts, `functions` is how many it lists. Magic ..f0 is Go 1.18, ..f1 Go 1.20."""
+    """A function table: addresses of its parts, `functions` is how many it lists. Magic ..f0 is Go 1.18, ..f1
+    Go 1.20.
+    """
 
     address: int
     magic: int
@@ -38,7 +41,9 @@ class Pclntab:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A function: offset from the text's start and size up to the next one, in bytes (so padding is included)."""
+    """A function: offset from the text's start and size up to the next one, in bytes (so padding is
+    included).
+    """
 
     name: str
     offset: int
@@ -54,9 +59,8 @@ def find_pclntab(image: Image) -> Iterator[Pclntab]:
                 yield table
     # The lowest byte of the magic numbers the format; those to come are tried with the newest layout known.
     pattern = b"\xff\xff\xff\0\0" + bytes([_MIN_LC[image.arch], 8])
-    for segment in image.segments:
-        if segment.executable and any(not other.executable for other in image.segments):
-            continue
+    # Code last: only gold puts read-only data beside it.
+    for segment in sorted(image.segments, key=lambda segment: segment.executable):
         for address in image.find(pattern, segment.address, segment.end):
             if address % 8 == 1 and address > segment.address:
                 table = parse_header(image, address - 1)
@@ -65,7 +69,7 @@ def find_pclntab(image: Image) -> Iterator[Pclntab]:
 
 
 def parse_header(image: Image, address: int) -> Pclntab | None:
-    """The function table at `address`, or None if what stands there is none."""
+    """Return the function table at `address`, or None if what stands there is none."""
     if image.segment(address, 72) is None:
         return None
     magic, pad, min_lc, pointer, functions, _, _, names, cus, files, pcs, functab = struct.unpack(
@@ -83,11 +87,12 @@ def parse_header(image: Image, address: int) -> Pclntab | None:
 
 
 def find_entries(image: Image, table: Pclntab, names: Collection[str]) -> Mapping[str, list[Entry]]:
-    """The functions called by one of `names`, or by one of them behind `vendor/` or `*/vendor/`; by wanted name.
+    """Return the functions called by one of `names`, or by one of them behind `vendor/` or `*/vendor/`; by
+    wanted name.
 
-    Where a name is in the table twice, the larger body is the function and the other its ABI wrapper (cmd/internal/obj: ABI0
-    and ABIInternal); instances of generic functions share a name that ends in `[...]` and are all kept.
-    Raises CorruptError if the table is damaged.
+    Where a name is in the table twice, the larger body is the function and the other its ABI wrapper
+    (cmd/internal/obj: ABI0 and ABIInternal); instances of generic functions share a name that ends in `[...]`
+    and are all kept. Raises CorruptError if the table is damaged.
     """
     offsets = _name_offsets(image, table, names)
     found: dict[str, list[Entry]] = {}
@@ -111,28 +116,31 @@ def _without_wrappers(entries: list[Entry]) -> list[Entry]:
 
 def _name_offsets(image: Image, table: Pclntab, names: Collection[str]) -> dict[int, tuple[str, str]]:
     """Offset in the name table to (name there, name wanted)."""
-    data = image.read(table.names, table.names_end - table.names)
+    # The first name has no NUL before it.
+    data = b"\0" + image.read(table.names, table.names_end - table.names)
     found: dict[int, tuple[str, str]] = {}
-    for wanted in names:
-        pattern = wanted.encode() + b"\0"
-        hits = 0
-        at = data.find(pattern)
-        while at >= 0:
-            start = data.rfind(b"\0", max(0, at - 4096), at) + 1
-            prefix = data[start:at]
-            if not prefix or prefix == b"vendor/" or prefix.endswith(b"/vendor/"):
-                found[start] = (data[start : at + len(pattern) - 1].decode("utf-8", "replace"), wanted)
-            hits += 1
-            if hits > 1 << 12:
-                raise CorruptError(f"names function {wanted} thousands of times")
-            at = data.find(pattern, at + 1)
+    for wanted in filter(None, names):
+        name = wanted.encode() + b"\0"
+        for prefix in (b"\0", b"vendor/"):
+            hits = 0
+            at = data.find(prefix + name)
+            while at >= 0:
+                start = data.rfind(b"\0", max(0, at - _MAX_NAME), at + 1) + 1
+                if prefix == b"\0" or start == at or data[at - 1 : at] == b"/":
+                    full = data[start : at + len(prefix) + len(name) - 1]
+                    found[start - 1] = (full.decode("utf-8", "replace"), wanted)
+                hits += 1
+                if hits > _MAX_COPIES:
+                    raise CorruptError(f"names function {wanted} more than {_MAX_COPIES} times")
+                at = data.find(prefix + name, at + 1)
     return found
 
 
 def _by_name_offset(image: Image, table: Pclntab, wanted: Collection[int]) -> Iterator[tuple[int, int, int]]:
     """(name offset, entry offset, size) of each function whose name offset is wanted.
 
-    One pass over all functions in batches. The _funcs stand in the functab's order, so a batch's are one short range.
+    One pass over all functions in batches. The _funcs stand in the functab's order, so a batch's are one
+    short range.
     """
     wanted = frozenset(wanted)
     if not wanted:

@@ -1,7 +1,8 @@
 """RELATIVE relocations of a position-independent program, for linkers that leave the targets empty.
 
-Go's own linker, bfd and gold store each addend in place too, so that the file's bytes can be read as they are; and packed
-relocations (DT_RELR) have no other place for it. lld leaves zeros unless told --apply-dynamic-relocs.
+Go's own linker, bfd and gold store each addend in place too, so that the file's bytes can be read as they
+are; and packed relocations (DT_RELR) have no other place for it. lld leaves zeros unless told
+--apply-dynamic-relocs.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Relocations:
         self._values = values
 
     def apply(self, data: bytes, address: int) -> bytes:
-        """`data`, which stands at `address`, with every word that lies completely inside it filled in."""
+        """Return `data`, which stands at `address`, with every word that lies completely inside it filled in."""
         first = bisect_left(self._targets, address)
         last = bisect_left(self._targets, address + len(data) - 7)
         if first >= last:
@@ -46,10 +47,10 @@ class Relocations:
 
 
 def find_relocations(image: Image, dynamic: tuple[int, int]) -> Relocations | None:
-    """The relocations of `image`, or None if it has none or they are all in place already.
+    """Return the relocations of `image`, or None if it has none or they are all in place already.
 
-    `dynamic` is offset and size of PT_DYNAMIC. Whether they are in place is seen from a sample over the whole table.
-    Raises CorruptError if there are more of them than any linker makes.
+    `dynamic` is offset and size of PT_DYNAMIC. Whether they are in place is seen from a sample over the whole
+    table. Raises CorruptError if there are more of them than any linker makes.
     """
     offset, size = dynamic
     if not size or offset + size > image.source.size:

@@ -1,7 +1,8 @@
-"""Go's runtime type information: type descriptors, read one by one (internal/abi/type.go; before Go 1.21 runtime/type.go).
+"""Go's runtime type information: type descriptors, read one by one (internal/abi/type.go; before Go 1.21
+runtime/type.go).
 
-Descriptors survive stripping, because the running program needs them. This room knows their bytes; what is made of them
-stands in structs.py, maps.py and itabs.py.
+Descriptors survive stripping, because the running program needs them. This room knows their bytes; what is
+made of them stands in structs.py, maps.py and itabs.py.
 """
 
 import struct
@@ -26,8 +27,9 @@ _EMBEDDED = 8
 """Flag in a field's name (abi.NewName)."""
 
 _UNCOMMON_AT = {ARRAY: 72, 18: 64, 19: 56, INTERFACE: 80, POINTER: 56, 23: 56, STRUCT: 80}
-"""Size of each kind's descriptor, behind which the uncommon part stands: array, chan, func, interface, pointer, slice, struct;
-48 for all others but maps, whose size changed with the releases."""
+"""Size of each kind's descriptor, behind which the uncommon part stands: array, chan, func, interface,
+pointer, slice, struct; 48 for all others but maps, whose size changed with the releases.
+"""
 
 _MAP_SIZES = (88, 112, 136, 96, 104, 120, 128, 144, 152)
 """Sizes of a map's descriptor: up to 1.23, up to 1.26, 1.27, and what might come."""
@@ -38,7 +40,9 @@ _MAX_FIELDS = 1 << 14
 
 @dataclass(frozen=True, slots=True)
 class Type:
-    """The common head of a descriptor: size of a value in bytes, flags, kind, offset of its string from `types`."""
+    """The common head of a descriptor: size of a value in bytes, flags, kind, offset of its string from
+    `types`.
+    """
 
     size: int
     flags: int
@@ -57,13 +61,15 @@ class RawField:
 
 
 def parse_type(data: bytes) -> Type:
-    """The head of a descriptor from its first 48 bytes."""
+    """Return the head of a descriptor from its first 48 bytes."""
     size, flags, kind, name = struct.unpack_from("<Q12xB2xB16xi", data)
     return Type(size, flags, kind & 31, name)
 
 
 def read_name(image: Image, address: int) -> tuple[str, bool]:
-    """A name (abi.Name: flags, uvarint length, bytes) and whether it is that of an embedded field. Raises CorruptError."""
+    """Return A name (abi.Name: flags, uvarint length, bytes) and whether it is that of an embedded field.
+    Raises CorruptError.
+    """
     segment = image.segment(address, 2)
     if segment is None:
         raise CorruptError(f"has a name at {address:#x}, outside the file")
@@ -81,7 +87,7 @@ def read_name(image: Image, address: int) -> tuple[str, bool]:
 
 
 def read_fields(image: Image, descriptor: int) -> Iterator[RawField]:
-    """The fields of the struct described at `descriptor`, in order. Raises CorruptError."""
+    """Return the fields of the struct described at `descriptor`, in order. Raises CorruptError."""
     (size,) = struct.unpack("<Q", image.read(descriptor, 8))
     address, count = struct.unpack("<QQ", image.read(descriptor + 56, 16))
     if count > _MAX_FIELDS:
@@ -96,7 +102,9 @@ def read_fields(image: Image, descriptor: int) -> Iterator[RawField]:
 
 
 def package_path(image: Image, types: int, descriptor: int, kind: int) -> str:
-    """The package of a defined type, as found (so it may be vendored), or empty. Not for maps. Raises CorruptError."""
+    """Return the package of a defined type, as found (so it may be vendored), or empty. Not for maps. Raises
+    CorruptError.
+    """
     (offset,) = struct.unpack("<i", image.read(descriptor + _UNCOMMON_AT.get(kind, TYPE_SIZE), 4))
     return read_name(image, types + offset)[0] if offset > 0 else ""
 
@@ -113,7 +121,9 @@ def map_package_paths(image: Image, types: int, descriptor: int) -> Iterator[tup
 
 
 def type_part(text: str) -> str:
-    """The type's own name in its string: `Pointer[net/http.response]` of `atomic.Pointer[net/http.response]`."""
+    """Return the type's own name in its string: `Pointer[net/http.response]` of
+    `atomic.Pointer[net/http.response]`.
+    """
     bracket = text.find("[")
     dot = text.find(".", 0, bracket if bracket >= 0 else len(text))
     return text[dot + 1 :]

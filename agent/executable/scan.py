@@ -1,8 +1,8 @@
 """Finding descriptors of one kind among all types, without walking them.
 
-A descriptor is 8-aligned, and three of its bytes nearly give it away: kind, alignment and flags. So the types are sliced with
-stride 8, each slice is turned into zeros and ones by a table, and the slices are ANDed as big integers: every step runs at
-C speed, and its cost hardly depends on how many types there are.
+A descriptor is 8-aligned, and three of its bytes nearly give it away: kind, alignment and flags. So the types
+are sliced with stride 8, each slice is turned into zeros and ones by a table, and the slices are ANDed as big
+integers: every step runs at C speed, and its cost hardly depends on how many types there are.
 """
 
 from collections.abc import Collection, Iterator
@@ -24,7 +24,9 @@ _ANY = bytes(value < 64 for value in range(256))
 
 
 def descriptors(image: Image, start: int, end: int, kind: int, *, named: bool = True) -> Iterator[int]:
-    """Addresses in [start, end) that look like descriptors of `kind`. Raises CorruptError where there are too many."""
+    """Addresses in [start, end) that look like descriptors of `kind`. Raises CorruptError where there are too
+    many.
+    """
     kinds = bytes(value & 31 == kind for value in range(256))
     flags = _NAMED if named else _ANY
     start += -start % 8
@@ -47,9 +49,11 @@ def descriptors(image: Image, start: int, end: int, kind: int, *, named: bool = 
 def named_descriptors(
     image: Image, types: int, etypes: int, kind: int, wanted: Collection[str] | None
 ) -> Iterator[tuple[int, str]]:
-    """(address, name without package) of each descriptor of a defined type of `kind` whose name is wanted; None wants all.
+    """(address, name without package) of each descriptor of a defined type of `kind` whose name is wanted;
+    None wants all.
 
-    What only looked like a descriptor is mostly passed over; the caller still has to check what it reads there.
+    What only looked like a descriptor is mostly passed over; the caller still has to check what it reads
+    there.
     """
     size = etypes - types
     data = image.read(types, size) if size <= _MAX_LOADED else None
@@ -72,7 +76,7 @@ def named_descriptors(
 
 
 def _name(data: bytes, at: int) -> bytes:
-    """The bytes of the abi.Name at `at`, cut where `data` ends."""
+    """Return the bytes of the abi.Name at `at`, cut where `data` ends."""
     length, start = data[at + 1], at + 2
     if length & 0x80:
         length, start = length & 0x7F | data[at + 2] << 7, at + 3

@@ -16,7 +16,8 @@ _MAX_COPIES = 64
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A field of a struct: offset from the struct's start and size of its type, in bytes; `type` is as Go prints it.
+    """A field of a struct: offset from the struct's start and size of its type, in bytes; `type` is as Go
+    prints it.
 
     `struct` describes the field's type where that is a struct by value.
     """
@@ -31,9 +32,11 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Struct:
-    """A struct type. `name` is as in `net/http.Request`, `package` its package's path as found (it may be vendored).
+    """A struct type. `name` is as in `net/http.Request`, `package` its package's path as found (it may be
+    vendored).
 
-    `size` is in bytes; fields called `_` are left out, as nothing can name them. Types without a name have an empty one.
+    `size` is in bytes; fields called `_` are left out, as nothing can name them. Types without a name have an
+    empty one.
     """
 
     name: str
@@ -44,8 +47,8 @@ class Struct:
     def offset(self, path: str) -> int | None:
         """Bytes from the struct's start to a field, or None if there is none.
 
-        `path` may go through structs by value (`cw.res`), and as in Go a field of an embedded one may be named directly. It does
-        not go through pointers: what they point to is another struct.
+        `path` may go through structs by value (`cw.res`), and as in Go a field of an embedded one may be
+        named directly. It does not go through pointers: what they point to is another struct.
         """
         struct: Struct | None = self
         total = 0
@@ -58,7 +61,8 @@ class Struct:
         return total
 
     def find(self, name: str) -> tuple[int, Field] | None:
-        """A field of this struct or, by Go's rule for promoted fields, of the structs embedded in it by value.
+        """Return A field of this struct or, by Go's rule for promoted fields, of the structs embedded in it
+        by value.
 
         Returns its offset and itself; None where there is none or two are equally deep.
         """
@@ -83,7 +87,9 @@ class Struct:
 
 
 def split_type(name: str) -> tuple[str, str]:
-    """Package path and own name of a type: `gopkg.in/yaml.v3.Node` is Node of gopkg.in/yaml.v3, as is `gopkg.in/yaml%2ev3.Node`."""
+    """Package path and own name of a type: `gopkg.in/yaml.v3.Node` is Node of gopkg.in/yaml.v3, as is
+    `gopkg.in/yaml%2ev3.Node`.
+    """
     head, bracket, arguments = name.partition("[")
     package, _, own = head.rpartition(".")
     return package.replace("%2e", "."), own + bracket + arguments
@@ -105,15 +111,17 @@ class StructReader:
         self._fields_read = 0
 
     def find(self, names: Collection[str]) -> Mapping[str, Struct]:
-        """The structs called by one of `names`; missing where there is none.
+        """Return the structs called by one of `names`; missing where there is none.
 
-        A package's own copy goes before vendored ones, the standard library's vendored copy before others. A name that several
-        types of one package share (types declared inside functions can) and that would give different offsets is left out.
-        Raises CorruptError.
+        A package's own copy goes before vendored ones, the standard library's vendored copy before others. A
+        name that several types of one package share (types declared inside functions can) and that would give
+        different offsets is left out. Raises CorruptError.
         """
         wanted: dict[str, list[tuple[str, str]]] = {}
         for name in names:
             package, own = split_type(name)
+            if not package:
+                continue
             wanted.setdefault(own, []).append((package, name))
         found: dict[str, dict[str, list[int]]] = {}
         for address, own in named_descriptors(
@@ -146,14 +154,14 @@ class StructReader:
                     yield struct
 
     def _try_read(self, address: int) -> Struct | None:
-        """The struct at `address`, or None if what is there only looked like a descriptor."""
+        """Return the struct at `address`, or None if what is there only looked like a descriptor."""
         try:
             return self.read(address)
         except CorruptError:
             return None
 
     def read(self, address: int, depth: int = 0) -> Struct:
-        """The struct described at `address`. Raises CorruptError."""
+        """Return the struct described at `address`. Raises CorruptError."""
         struct = self._structs.get(address)
         if struct is not None:
             return struct
@@ -178,11 +186,15 @@ class StructReader:
         return struct
 
     def _package(self, address: int) -> str | None:
-        """The package of the type described at `address`; None if it has none, as it then is no struct's descriptor."""
+        """Return the package of the type described at `address`; None if it has none, as it then is no
+        struct's descriptor.
+        """
         try:
-            return rtti.package_path(self._image, self._module.types, address, rtti.STRUCT) or None
+            path = rtti.package_path(self._image, self._module.types, address, rtti.STRUCT)
         except CorruptError:
             return None
+        # Shapes stand in for type arguments while generic code is compiled; no value has one as its type.
+        return path if path not in ("", "go.shape") else None
 
     def _type(self, address: int) -> tuple[rtti.Type, str]:
         known = self._types.get(address)
@@ -198,8 +210,9 @@ class StructReader:
 def candidates_of(path: str) -> Iterator[tuple[str, str]]:
     """(type, field path) that a path such as `net/http.Request.URL` may mean, likeliest first.
 
-    The type's name follows the first dot after the last slash; where the last element of the package path holds dots itself
-    (`gopkg.in/yaml.v3.Node.Kind`), a later one. Written `yaml%2ev3`, as the linker does, there is no doubt.
+    The type's name follows the first dot after the last slash; where the last element of the package path
+    holds dots itself (`gopkg.in/yaml.v3.Node.Kind`), a later one. Written `yaml%2ev3`, as the linker does,
+    there is no doubt.
     """
     start = path.partition("[")[0].rfind("/") + 1
     bracket, close = path.find("[", start), path.rfind("]")
@@ -209,7 +222,8 @@ def candidates_of(path: str) -> Iterator[tuple[str, str]]:
 
 
 def field_offset(structs: Mapping[str, Struct], path: str) -> int | None:
-    """Bytes from a struct's start to a field of it, as in `net/http.Request.Method`; None if `structs` doesn't know.
+    """Bytes from a struct's start to a field of it, as in `net/http.Request.Method`; None if `structs`
+    doesn't know.
 
     `structs` is by wanted name, as Executable.structs gives it for the types of `types_of`.
     """
@@ -222,5 +236,5 @@ def field_offset(structs: Mapping[str, Struct], path: str) -> int | None:
 
 
 def types_of(paths: Collection[str]) -> set[str]:
-    """The types to look up for these field paths."""
+    """Return the types to look up for these field paths."""
     return {name for path in paths for name, _ in candidates_of(path)}

@@ -106,35 +106,33 @@ def build(
     cgo: bool = False,
     tags: Sequence[str] = (),
     ldflags: Sequence[str] = (),
+    experiment: str = "",
 ) -> Path:
     """The program in directory `app` (a name is one below tests/apps), built by Go release `go`.
 
     `mode` is one of MODES; see twin_of for the program with symbols that belongs to a stripped one. No cgo
-    unless asked for or needed by the link mode. Raises RuntimeError with the compiler's words if it can't be
+    unless asked for or needed by the link mode. `experiment` is a GOEXPERIMENT. Raises RuntimeError with the compiler's words if it can't be
     built.
     """
     source = APPS / app if isinstance(app, str) else app
     link, strip = STRIPPED_MODES.get(mode, (mode, ""))
     cgo = cgo or link in _EXTERNAL
-    options = (go, arch, mode, str(cgo), *tags, "", *ldflags)
+    options = (go, arch, mode, str(cgo), experiment, *tags, "", *ldflags)
     target = BUILD / f"{source.name}-{go}-{arch}-{mode}-{_key(source, options)}" / source.name
     with _locked(target.parent):
         if target.exists():
             return target
         unfinished = target.with_suffix(".unfinished")
         if strip in ("strip", "targets"):
-            shutil.copy(
-                build(source, go=go, arch=arch, mode=link, cgo=cgo, tags=tags, ldflags=ldflags), unfinished
+            twin = build(
+                source, go=go, arch=arch, mode=link, cgo=cgo, tags=tags, ldflags=ldflags, experiment=experiment
             )
+            shutil.copy(twin, unfinished)
         else:
             flags, linker = LINK_MODES[link]
             linker = [*linker, *ldflags, *(["-s", "-w"] if strip else [])]
-            _go_build(
-                source,
-                unfinished,
-                [*flags, *_joined(linker), *_tags(tags)],
-                environment(go, arch=arch, cgo=cgo),
-            )
+            env = environment(go, arch=arch, cgo=cgo) | {"GOEXPERIMENT": experiment}
+            _go_build(source, unfinished, [*flags, *_joined(linker), *_tags(tags)], env)
         if strip == "strip":
             subprocess.run(["strip", "-s", unfinished], check=True)
         elif strip == "sections":
