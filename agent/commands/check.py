@@ -1,0 +1,206 @@
+"""Say what the kernel, the privileges and the configuration allow, in words.
+
+Everything is tried for real, on a small scale: programs are loaded and unloaded
+again, nothing is attached to any program.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from agent import __version__
+from agent.commands import EXIT_FAILED, EXIT_OK, EXIT_USAGE, settings
+from agent.commands.collector import of_collector
+from agent.commands.findings import (
+    CONFIGURATION,
+    KERNEL,
+    OFFSETS,
+    PROGRAMS,
+    Finding,
+    Level,
+    of_configuration,
+    of_kernel,
+    of_programs,
+    worst,
+)
+from agent.commands.terminal import Style, Terminal, printable
+from agent.config import Config, ConfigError, Kernel
+from agent.config.render import show
+from agent.kernel.btf import BtfError
+from agent.kernel.errors import KernelError
+from agent.kernel.features import Features, features
+from agent.kernel.privileges import lockdown
+from agent.kernel.programs import PROCESS_OBJECT, Programs
+from agent.libraries import LIBRARIES
+from agent.paths import object_file, packaged_offsets
+
+_EPILOG = """\
+exit status:
+  0  all is fine; notes and warnings don't count
+  1  gospan works with limits: the lines marked `limit` say which (0 with --tolerate-limits)
+  2  gospan can't work, or a mistake in the command line or the configuration"""
+
+_VERDICTS = {
+    EXIT_OK: ("ok", Style.GOOD, "gospan works here."),
+    EXIT_FAILED: ("limited", Style.MIDDLING, "gospan works here, with limits."),
+    EXIT_USAGE: ("unable", Style.BAD, "gospan can't work here."),
+}
+_STYLES = {
+    Level.OK: Style.GOOD,
+    Level.NOTE: Style.FAINT,
+    Level.WARNING: Style.MIDDLING,
+    Level.LIMIT: Style.MIDDLING,
+    Level.FAILURE: Style.BAD,
+}
+_LABEL = max(len(level.name) for level in Level) + 2
+_MAX_OFFSETS = 64 << 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command line."""
+    parser.epilog = _EPILOG
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    parser.add_argument("-q", "--quiet", action="store_true", help="only say what isn't all right")
+    parser.add_argument(
+        "--tolerate-limits",
+        action="store_true",
+        help="exit with 0 where gospan works, with limits or without",
+    )
+    parser.add_argument(
+        "--show-config",
+        action="store_true",
+        help="only print the configuration in force, and where each value comes from",
+    )
+    settings.add_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Find out and report."""
+    if arguments.show_config:
+        sys.stdout.write(show(settings.config_or_error(arguments)))
+        return EXIT_OK
+    findings = list(find_out(arguments))
+    status = {Level.LIMIT: EXIT_FAILED, Level.FAILURE: EXIT_USAGE}.get(worst(findings), EXIT_OK)
+    if arguments.json:
+        text = json.dumps(as_json(findings, status), indent=2)
+    else:
+        text = "\n".join(as_text(findings, status, Terminal.of(sys.stdout), quiet=arguments.quiet))
+    if text:
+        sys.stdout.write(text + "\n")
+    return EXIT_OK if status == EXIT_FAILED and arguments.tolerate_limits else status
+
+
+def find_out(arguments: argparse.Namespace) -> Iterator[Finding]:
+    """Look at everything. Where the configuration is wrong, the kernel is still looked at, by the defaults."""
+    config: Config | None = None
+    try:
+        config = settings.load_config(arguments)
+    except ConfigError as error:
+        for problem in error.problems:
+            yield Finding(CONFIGURATION, "error", Level.FAILURE, str(problem))
+    else:
+        yield from of_configuration(config)
+    kernel = config.kernel if config else Kernel()
+    try:
+        found = features()
+    except KernelError as error:
+        yield Finding(KERNEL, "libbpf", Level.FAILURE, str(error))
+    else:
+        if not found.loading and os.geteuid() != 0:
+            text = "This is what you may do; the service may do more. Run it as root to see what."
+            yield Finding(KERNEL, "user", Level.NOTE, text)
+        yield from of_kernel(found, kernel, lockdown=lockdown())
+        yield from _programs(found, kernel)
+    yield _offsets(Path(config.offsets.file) if config and config.offsets.file else packaged_offsets())
+    if config:
+        yield from of_collector(config.export)
+
+
+def _programs(found: Features, kernel: Kernel) -> Iterator[Finding]:
+    """Load every BPF object, with maps as small as can be: the service may be running in the same cgroup."""
+    names = [PROCESS_OBJECT, *(library.object for library in LIBRARIES)]
+    missing = [path for path in map(object_file, names) if not path.exists()]
+    for path in missing:
+        text = f"The BPF object {path} is missing; `make setup` in the source compiles it, packages bring it along."
+        yield Finding(PROGRAMS, path.name, Level.FAILURE, text)
+    if missing or not found.loading or not found.backends:
+        return
+    small = dataclasses.replace(kernel, buffer_size=64 << 10, max_in_flight=64, max_executables=1)
+    try:
+        with Programs.load(found, small, libraries=LIBRARIES) as programs:
+            refused = [(one.library, one.program, one.reason) for one in programs.refused]
+    except (KernelError, BtfError) as error:
+        yield Finding(PROGRAMS, PROCESS_OBJECT, Level.FAILURE, f"The programs can't be loaded: {error}")
+        return
+    yield from of_programs([library.name for library in LIBRARIES], refused)
+
+
+def _offsets(path: Path) -> Finding:
+    """Look at the table of offsets: it is there, and it is JSON."""
+    lacking = "Fields that executables don't describe themselves stay unknown"
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_OFFSETS + 1)
+        if len(data) > _MAX_OFFSETS:
+            return Finding(OFFSETS, "table", Level.LIMIT, f"{lacking}: {path} is too large to be a table.")
+        json.loads(data)
+    except FileNotFoundError:
+        return Finding(
+            OFFSETS, "table", Level.LIMIT, f"{lacking}: there is no {path}, which packages bring along."
+        )
+    except OSError as error:
+        return Finding(OFFSETS, "table", Level.LIMIT, f"{lacking}: {path} can't be read, {error.strerror}.")
+    except (ValueError, RecursionError) as error:
+        return Finding(OFFSETS, "table", Level.LIMIT, f"{lacking}: {path} isn't valid JSON, {error}.")
+    return Finding(OFFSETS, "table", Level.OK, f"Offsets that executables don't tell come from {path}.")
+
+
+def as_json(findings: Sequence[Finding], status: int) -> dict[str, object]:
+    """Give the report for programs."""
+    return {
+        "version": __version__,
+        "status": _VERDICTS[status][0],
+        "findings": [
+            {
+                "area": one.area,
+                "what": one.what,
+                "level": one.level.name.lower(),
+                "sentence": one.sentence,
+            }
+            for one in findings
+        ],
+    }
+
+
+def as_text(findings: Sequence[Finding], status: int, terminal: Terminal, *, quiet: bool) -> Iterator[str]:
+    """Give the report for people: area by area, the verdict at the end. Quiet, nothing if nothing is wrong."""
+    shown = [one for one in findings if one.level > Level.NOTE] if quiet else findings
+    area = ""
+    for one in shown:
+        if one.area != area:
+            if area:
+                yield ""
+            area = one.area
+            yield terminal.styled(area, Style.TITLE)
+        yield from _lines(one, terminal)
+    if shown:
+        _, style, verdict = _VERDICTS[status]
+        yield ""
+        yield terminal.styled(verdict, style)
+
+
+def _lines(finding: Finding, terminal: Terminal) -> Iterator[str]:
+    """A finding as lines; a verifier's reason has several, which stay as they are."""
+    label = finding.level.name.lower()
+    first, *others = finding.sentence.splitlines() or [""]
+    lines = terminal.wrapped(printable(first), first=f"  {label:{_LABEL}}", indent=2 + _LABEL)
+    yield lines[0].replace(label, terminal.styled(label, _STYLES[finding.level]), 1)
+    yield from lines[1:]
+    for line in others:
+        yield " " * (4 + _LABEL) + printable(line.expandtabs())
