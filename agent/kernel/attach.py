@@ -66,7 +66,11 @@ class Attachment:
         return len(self._descriptors)
 
     def close(self) -> None:
-        """Detach from all places."""
+        """Detach from all places.
+
+        The kernel waits until no processor can be in the program: some 40 ms for a uprobe_multi link of any
+        number of places, but 100 ms for each place of the other back-ends.
+        """
         while self._descriptors:
             os.close(self._descriptors.pop())
         if self._cleanup is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import functools
 import mmap
 import os
@@ -186,9 +187,13 @@ def _feature(action: Callable[[], object], works: str, broken: str) -> Feature:
     try:
         action()
     except KernelError as error:
-        reason = describe(error.errno) if error.errno else error.message
-        return Feature(False, f"{broken}: {reason}{error.hint and f' ({error.hint})'}.")
+        return _failed(broken, error)
     return Feature(True, works)
+
+
+def _failed(broken: str, error: KernelError) -> Feature:
+    reason = describe(error.errno) if error.errno else error.message
+    return Feature(False, f"{broken}: {reason}{error.hint and f' ({error.hint})'}.")
 
 
 def _loads(program: _Loaded, instructions: bytes, works: str, broken: str) -> Feature:
@@ -225,16 +230,19 @@ def _ring_buffer() -> Feature:
 
 
 def _try_attach(backend: Backend, program: _Loaded, path: str) -> Feature:
-    if program.error is not None and backend is not Backend.UPROBE_MULTI:
+    broken = f"No attaching by {backend.value}"
+    if program.error is not None:
+        # Kernels with uprobe_multi check the attach type while loading; some before it do, and some don't.
+        if backend is Backend.UPROBE_MULTI and program.error.errno == errno.EINVAL:
+            return Feature(False, f"{broken}, which kernels have since Linux 6.6.")
         return Feature(False, _CANNOT_LOAD)
-    name = f"{backend.value} (Linux 6.6)" if backend is Backend.UPROBE_MULTI else backend.value
-
-    def once() -> None:
-        if program.error is not None:
-            raise program.error
+    try:
         attach(backend, program.fd, path, [0]).close()
-
-    return _feature(once, f"Probes can be attached by {backend.value}.", f"No attaching by {name}")
+    except KernelError as error:
+        if backend is Backend.UPROBE_MULTI and error.errno == errno.EINVAL:
+            return Feature(False, f"{broken}, which kernels have since Linux 6.6.")
+        return _failed(broken, error)
+    return Feature(True, f"Probes can be attached by {backend.value}.")
 
 
 def _cookies(program: _Loaded, path: str, *, linked: bool) -> Feature:

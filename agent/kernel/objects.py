@@ -13,7 +13,7 @@ from agent.kernel.errors import KernelError
 from agent.kernel.formats import Format, Value, format_of
 from agent.kernel.maps import Map, MapType
 
-_LOG_LINES = 12
+_LOG_LINES = 20
 """How many of the last lines of the verifier's log go into a reason."""
 
 _REFUSED = re.compile(r"^libbpf: prog '([^']+)': (?:BPF program load failed|failed to load)")

@@ -101,6 +101,8 @@ def test_features_of_this_kernel(found: Features) -> None:
     assert bool(found.cookies) == (found.release >= (5, 15, 0))
     assert bool(found.loops) == (found.release >= (5, 17, 0))
     assert bool(found.uprobe_multi) == (found.release >= (6, 6, 0))
+    if not found.uprobe_multi:
+        assert found.uprobe_multi.sentence.endswith("which kernels have since Linux 6.6.")
 
 
 _SCRIPT = """

