@@ -39,7 +39,7 @@ class Collector:
         """How many spans have come so far."""
         return self.counts().spans
 
-    def wait_for(self, spans: int, *, quiet: float = 2.0) -> int:
+    def wait_for(self, spans: int, *, quiet: float = 2.5) -> int:
         """Wait until so many spans have come, or none for `quiet` seconds; give how many have."""
         seen, since = self.spans, time.monotonic()
         while seen < spans and time.monotonic() - since < quiet:
@@ -63,7 +63,7 @@ class Collector:
             knocks += 1
             time.sleep(every)
         arrived = time.monotonic()
-        self.wait_for(before + knocks, quiet=1.0)
+        self.wait_for(before + knocks)
         return arrived
 
     def close(self) -> None:

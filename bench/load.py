@@ -15,7 +15,7 @@ from agent.kernel.stats import counted
 from bench.figures import Figure
 from bench.gospan import cpu_seconds, map_bytes, program_runs, resident_bytes
 from bench.shared import MB, ROUNDS, Bench
-from bench.target import BenchError, Load, flood, running, saturate, server
+from bench.target import BenchError, Load, flood, running, saturate
 
 
 def side_by_side(bench: Bench) -> tuple[list[Figure], list[object]]:
@@ -24,12 +24,11 @@ def side_by_side(bench: Bench) -> tuple[list[Figure], list[object]]:
     plain: list[tuple[Load, Load]] = []
     traced: list[tuple[Load, Load]] = []
     received: list[float] = []
-    executable = server()
-    with running(executable) as target:
+    with running(bench.server) as target:
         saturate(target, seconds=1)  # warm the caches
         for _ in range(ROUNDS):
             plain.append((saturate(target, seconds=5), flood(target, seconds=3, rate=2000)))
-            with bench.agent(trace=executable) as agent:
+            with bench.agent() as agent:
                 bench.collector.first_span(agent, target.knock)
                 before = bench.collector.spans
                 full = saturate(target, seconds=5)
@@ -95,8 +94,7 @@ def side_by_side(bench: Bench) -> tuple[list[Figure], list[object]]:
 def probe_hits(bench: Bench) -> list[Figure]:
     """Count the runs of the agent's programs over exactly 10,000 requests."""
     requests = 10_000
-    executable = server()
-    with running(executable) as target, bench.agent(trace=executable) as agent:
+    with running(bench.server) as target, bench.agent() as agent:
         bench.collector.first_span(agent, target.knock)
         with counted():
             before, spans = program_runs(agent.pid), bench.collector.spans
@@ -121,8 +119,7 @@ def probe_hits(bench: Bench) -> list[Figure]:
 def agent_costs(bench: Bench) -> list[Figure]:
     """Measure the agent at rest and at 20,000 spans a second."""
     rate, seconds = 20_000, 10
-    executable = server()
-    with running(executable) as target, bench.agent(trace=executable) as agent:
+    with running(bench.server) as target, bench.agent() as agent:
         bench.collector.first_span(agent, target.knock)
         time.sleep(3)
         idle, idle_cpu, began = resident_bytes(agent.pid), cpu_seconds(agent.pid), time.monotonic()
@@ -168,10 +165,9 @@ def sustained(bench: Bench) -> tuple[list[Figure], list[object]]:
     agents, others = cores[-1], cores[:-1] or cores
     rest = ("taskset", "-c", ",".join(map(str, others)))
     steps: list[dict[str, float]] = []
-    executable = server()
     with (
-        running(executable, wrapper=rest) as target,
-        bench.agent(trace=executable, wrapper=("taskset", "-c", str(agents))) as agent,
+        running(bench.server, wrapper=rest) as target,
+        bench.agent(wrapper=("taskset", "-c", str(agents))) as agent,
     ):
         bench.collector.first_span(agent, target.knock)
         for rate in (30_000, 40_000, 50_000, 60_000, 80_000, 100_000):

@@ -14,13 +14,14 @@ MB = 1e6
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """A directory for files, and the collector that counts."""
+    """A directory for files, the collector that counts, and the executable that is traced."""
 
     workspace: Path
     collector: Collector
+    server: Path
 
-    def agent(self, *, trace: Path, wrapper: tuple[str, ...] = ()) -> Agent:
-        """Start the agent with its default settings, tracing one executable only."""
+    def agent(self, *, wrapper: tuple[str, ...] = ()) -> Agent:
+        """Start the agent with its default settings, tracing that executable only."""
         return Agent(
-            self.workspace, trace=trace, sink="otlp", endpoint=self.collector.endpoint, wrapper=wrapper
+            self.workspace, trace=self.server, sink="otlp", endpoint=self.collector.endpoint, wrapper=wrapper
         )

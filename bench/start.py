@@ -19,18 +19,17 @@ from bench.figures import Figure
 from bench.gospan import GOSPAN
 from bench.large import DOCKERD, RCLONE, fetch, serve_command
 from bench.shared import MB, ROUNDS, Bench
-from bench.target import BenchError, Target, running, server
+from bench.target import BenchError, Target, running
 
 
 def first_span(bench: Bench) -> list[Figure]:
     """Measure how long after its start the agent traces, and has delivered."""
     traced, delivered = [], []
-    executable = server()
-    with running(executable) as target:
+    with running(bench.server) as target:
         for _ in range(ROUNDS):
             with Collector(bench.workspace) as collector:
                 started, clock = time.monotonic(), time.time_ns()
-                with Bench(bench.workspace, collector).agent(trace=executable) as agent:
+                with Bench(bench.workspace, collector, bench.server).agent() as agent:
                     delivered.append(collector.first_span(agent, target.knock) - started)
                     traced.append((collector.counts().earliest_ns - clock) / 1e9)
     method = (
@@ -140,7 +139,7 @@ def _exec_to_traced(bench: Bench, executable: Path) -> float:
     command, port = serve_command(executable, bench.workspace)
     with (
         Collector(bench.workspace) as collector,
-        Bench(bench.workspace, collector).agent(trace=executable) as agent,
+        Bench(bench.workspace, collector, executable).agent() as agent,
     ):
         time.sleep(2.5)  # until the agent rests
         clock = time.time_ns()

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -66,9 +67,12 @@ class Load:
         return self.requests / self.seconds
 
 
-def server() -> Path:
-    """Build the server of the tests as for production: newest Go, stripped."""
-    return golang.build("http_server")
+def build_server(workspace: Path) -> Path:
+    """Build the server of the tests as for production (newest Go, stripped), in a file of our own.
+
+    Probes belong to a file: of one that tests run as well, their spans would be counted.
+    """
+    return Path(shutil.copy(golang.build("http_server"), workspace / "http_server"))
 
 
 def client() -> Path:
