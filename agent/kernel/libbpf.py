@@ -75,7 +75,6 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_map_get_next_key": (_int, (_int, _pointer, _pointer)),
     "bpf_map_lookup_batch": (_int, (_int, *[_pointer] * 4, ctypes.POINTER(_u32), _pointer)),
     "bpf_map_update_batch": (_int, (_int, _pointer, _pointer, ctypes.POINTER(_u32), _pointer)),
-    "bpf_map_delete_batch": (_int, (_int, _pointer, ctypes.POINTER(_u32), _pointer)),
     "bpf_obj_get_info_by_fd": (_int, (_int, _pointer, ctypes.POINTER(_u32))),
     "bpf_enable_stats": (_int, (_int,)),
     "bpf_raw_tracepoint_open": (_int, (_string, _int)),
@@ -376,13 +375,6 @@ def map_update_batch(fd: int, keys: bytes, values: bytes, count: int) -> tuple[i
     """Set `count` elements; give 0 or minus the errno, and how many were set."""
     number = _u32(count)
     result = _library().bpf_map_update_batch(fd, keys, values, ctypes.byref(number), None)
-    return int(result), number.value
-
-
-def map_delete_batch(fd: int, keys: bytes, count: int) -> tuple[int, int]:
-    """Delete `count` elements; give 0 or minus the errno, and how many were deleted."""
-    number = _u32(count)
-    result = _library().bpf_map_delete_batch(fd, keys, ctypes.byref(number), None)
     return int(result), number.value
 
 
