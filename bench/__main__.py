@@ -40,6 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     if os.geteuid() != 0:
         print("attaching probes needs root: run make bench as root", file=sys.stderr)
         return 1
+    place = machine()
     WORKSPACE.mkdir(parents=True, exist_ok=True)
     client()  # built before any clock runs
 
@@ -63,9 +64,9 @@ def main(arguments: Sequence[str]) -> int:
                 figures += measured
             print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
 
-    print(", ".join(f"{key} {value}" for key, value in machine().items()), "\n", sep="\n")
+    print(", ".join(f"{key} {value}" for key, value in place.items()), "", sep="\n")
     print(table(figures))
-    write_json(RESULT, figures, rounds)
+    write_json(RESULT, place, figures, rounds)
     print(f"\nAll of it, with the single rounds: {RESULT.relative_to(ROOT)}")
     return 1 if failed else 0
 

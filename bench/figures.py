@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +39,7 @@ class Figure:
 
 
 def machine() -> dict[str, str | int]:
-    """Describe where this was measured."""
+    """Describe where this is measured. A load much above 0 before the start means that others disturb it."""
     models = [
         line.split(":", 1)[1].strip()
         for line in Path("/proc/cpuinfo").read_text().splitlines()
@@ -51,6 +51,7 @@ def machine() -> dict[str, str | int]:
         "cpu": models[0] if models else "unknown",
         "cores": len(os.sched_getaffinity(0)),
         "virtual": "hypervisor" in Path("/proc/cpuinfo").read_text(),
+        "load": f"{os.getloadavg()[0]:.1f}",
         "date": time.strftime("%Y-%m-%d %H:%M:%S"),
     }
 
@@ -86,10 +87,12 @@ def table(figures: Sequence[Figure]) -> str:
     return "\n".join([*lines, "", "How:", *by_method])
 
 
-def write_json(path: Path, figures: Sequence[Figure], rounds: Sequence[object]) -> None:
+def write_json(
+    path: Path, place: Mapping[str, str | int], figures: Sequence[Figure], rounds: Sequence[object]
+) -> None:
     """Write everything, with the single rounds behind the medians."""
     document = {
-        "machine": machine(),
+        "machine": place,
         "figures": [dataclasses.asdict(figure) | {"met": figure.met} for figure in figures],
         "rounds": rounds,
     }

@@ -81,9 +81,9 @@ def client() -> Path:
 
 
 @contextlib.contextmanager
-def running(executable: Path, *, wrapper: Sequence[str] = ()) -> Iterator[Target]:
+def running(executable: Path) -> Iterator[Target]:
     """Run the server of the tests, and end it."""
-    with subprocess.Popen([*wrapper, executable], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([executable], stdout=subprocess.PIPE, text=True) as process:
         try:
             ready = json.loads(process.stdout.readline() if process.stdout else "")
             yield Target(pid=process.pid, port=ready["http"])
@@ -119,7 +119,6 @@ def flood(
     seconds: float = 0,
     rate: float = 0,
     pipeline: int = 1,
-    wrapper: Sequence[str] = (),
 ) -> Load:
     """Send exactly `requests`, or for some seconds, at a rate; ends when all are answered."""
     options = {
@@ -132,7 +131,7 @@ def flood(
         "pipeline": pipeline,
     }
     before = cpu_seconds(target.pid)
-    text = _output([*wrapper, str(client()), *(f"-{name}={value}" for name, value in options.items())])
+    text = _output([str(client()), *(f"-{name}={value}" for name, value in options.items())])
     spent = cpu_seconds(target.pid) - before
     counted = json.loads(text.splitlines()[-1])
     sent = counted["requests"]
