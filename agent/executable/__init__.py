@@ -5,7 +5,14 @@ with a file becomes an ExecutableError that says what.
 """
 
 from agent.executable.buildinfo import BuildInfo, Module
-from agent.executable.errors import CorruptError, ExecutableError, NoPlaceError, NotGoError, UnsupportedError
+from agent.executable.errors import (
+    CorruptError,
+    ExecutableError,
+    LimitError,
+    NoPlaceError,
+    NotGoError,
+    UnsupportedError,
+)
 from agent.executable.executable import Executable
 from agent.executable.itabs import Itab
 from agent.executable.maps import MapGeometry
@@ -20,6 +27,7 @@ __all__ = [
     "Field",
     "Function",
     "Itab",
+    "LimitError",
     "MapGeometry",
     "Module",
     "NoPlaceError",

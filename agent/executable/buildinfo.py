@@ -18,7 +18,7 @@ _MARK = 16
 """The module text stands between two marks of 16 bytes (cmd/go/internal/modload: infoStart, infoEnd)."""
 
 _MAX_VERSION = 1024
-_MAX_TEXT = 4 << 20
+_MAX_TEXT = 1 << 20
 _VERSION = re.compile(rb"\bgo1\b|^devel\b")
 
 

@@ -9,8 +9,9 @@ import struct
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
-from agent.executable.errors import CorruptError, NotGoError, UnsupportedError
+from agent.executable.errors import CorruptError, LimitError, NotGoError, UnsupportedError
 from agent.executable.relocations import Relocations, find_relocations
 from agent.executable.source import Source
 
@@ -21,10 +22,14 @@ _ET_EXEC, _ET_DYN = 2, 3
 _PT_LOAD, _PT_DYNAMIC, _PT_NOTE = 1, 2, 4
 _SHT_NOBITS = 8
 _MAX_HEADERS = 1024
-_MAX_NOTES = 1 << 16
+_MAX_NOTE_SEGMENTS = 16
+_MAX_NOTES = 4096
 _CHUNK = 1 << 20
-_MAX_SEARCHED = 1 << 30
-"""Bytes that all searches in one file may look at together: half a second's worth."""
+_READ_COST = 1024
+_MIN_WORK, _WORK_PER_BYTE, _MAX_WORK = 256 << 20, 8, 512 << 20
+"""How much of a file may be read: in bytes, each read counted as 1 kB more, which takes about as long. All structs and
+itabs of a program come to three times its size.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +85,7 @@ class Image:
         self._starts = [segment.address for segment in self.segments]
         self.sections = self._section_headers(shoff, shentsize, shnum, shstrndx)
         self._relocations: Relocations | None = None
-        self._searched = 0
+        self._work_left = min(_MIN_WORK + _WORK_PER_BYTE * source.size, _MAX_WORK)
         if self.pie:
             self._relocations = find_relocations(self, self._dynamic)
 
@@ -106,10 +111,10 @@ class Image:
                 loads.append(Segment(address, size, at, bool(flags & 2), bool(flags & 1)))
             elif kind == _PT_DYNAMIC:
                 dynamic = (at, size)
-            elif kind == _PT_NOTE:
+            elif kind == _PT_NOTE and len(notes) < _MAX_NOTE_SEGMENTS:
                 notes.append((at, size))
         loads.sort(key=lambda segment: segment.address)
-        if any(a.end > b.address for a, b in zip(loads, loads[1:], strict=False)):
+        if any(a.end > b.address for a, b in pairwise(loads)):
             raise CorruptError("has overlapping segments")
         return tuple(loads), dynamic, notes
 
@@ -152,6 +157,9 @@ class Image:
         """`size` bytes as they are in memory after relocation. Raises CorruptError if they are not all in one
         segment.
         """
+        self._work_left -= _READ_COST + size
+        if self._work_left < 0:
+            raise LimitError("is too large or too tangled to be read; was it made to mislead?")
         data = self.source.read(self.file_offset(address, size), size)
         return self._relocations.apply(data, address) if self._relocations is not None else data
 
@@ -169,9 +177,6 @@ class Image:
         self.file_offset(start, end - start)
         for address in range(start, end, _CHUNK):
             size = min(_CHUNK + overlap, end - address)
-            self._searched += size
-            if self._searched > _MAX_SEARCHED:
-                raise CorruptError("is too large to be searched for its tables")
             yield address, self.read(address, size)
 
     def find(self, pattern: bytes, start: int, end: int, *, align: int = 1) -> Iterator[int]:

@@ -30,5 +30,9 @@ class CorruptError(ExecutableError):
     """The file contradicts itself: truncated, damaged, or made to mislead."""
 
 
+class LimitError(ExecutableError):
+    """Reading the file would take more time or memory than any real program needs; it was given up."""
+
+
 class NoPlaceError(ExecutableError):
     """A function has no instruction that can carry the probe asked for."""

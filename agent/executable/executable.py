@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property, wraps
+from itertools import islice
 from types import TracebackType
 from typing import TypeVar, cast
 
@@ -16,11 +17,14 @@ from agent.executable.maps import MapGeometry, find_map_geometry
 from agent.executable.moduledata import Moduledata, find_moduledata
 from agent.executable.names import TypeNames
 from agent.executable.places import Body, Function, Place
+from agent.executable.scan import TypeScan
 from agent.executable.source import Source
-from agent.executable.structs import Struct, StructReader
+from agent.executable.structreader import StructReader
+from agent.executable.structs import Struct
 
 _NOTE_GO_BUILD_ID = (b"Go", 4)
 _NOTE_GNU_BUILD_ID = (b"GNU", 3)
+_MAX_TABLES = 16
 
 _M = TypeVar("_M", bound=Callable[..., object])
 
@@ -56,7 +60,7 @@ class Executable:
         """
         self.path = path
         self._source = Source(path, fd)
-        self._bodies: dict[int, Body] = {}
+        self._last_body: tuple[Function, Body] | None = None
         try:
             self._open()
         except BaseException:
@@ -77,7 +81,7 @@ class Executable:
     def close(self) -> None:
         """Close the file; idempotent."""
         self._source.close()
-        self._bodies.clear()
+        self._last_body = None
 
     def __enter__(self) -> Executable:
         return self
@@ -89,14 +93,10 @@ class Executable:
 
     @cached_property
     def _tables(self) -> tuple[pclntab.Pclntab, Moduledata]:
-        tried = 0
-        for table in pclntab.find_pclntab(self._image):
+        for table in islice(pclntab.find_pclntab(self._image), _MAX_TABLES):
             module = find_moduledata(self._image, table, self.build_info.minor)
             if module is not None:
                 return table, module
-            tried += 1
-            if tried == 16:
-                break
         raise CorruptError("its function table or moduledata can't be found; was it packed or obfuscated?")
 
     @cached_property
@@ -105,7 +105,12 @@ class Executable:
 
     @cached_property
     def _structs(self) -> StructReader:
-        return StructReader(self._image, self._tables[1])
+        return StructReader(self._image, self._tables[1], self._scan)
+
+    @cached_property
+    def _scan(self) -> TypeScan:
+        module = self._tables[1]
+        return TypeScan(self._image, module.types, module.etypes)
 
     @property
     @_naming
@@ -137,7 +142,7 @@ class Executable:
         """Return the struct types with these names (`net/http.Request`), by wanted name; missing where there
         is none.
 
-        A package's own type goes before a vendored copy of it. See structs.StructReader.find.
+        A package's own type goes before a vendored copy of it. See structreader.StructReader.find.
         """
         return self._structs.find(names)
 
@@ -151,7 +156,7 @@ class Executable:
         """Where keys and elems are in a Swiss map of this type (`net/http.Header`); None before Go 1.24 or
         without the type.
         """
-        return find_map_geometry(self._image, self._tables[1], name)
+        return find_map_geometry(self._image, self._tables[1], self._scan, name)
 
     @_naming
     def itabs(self) -> Mapping[int, Itab]:
@@ -178,6 +183,7 @@ class Executable:
         return self._body(function).returns()
 
     def _body(self, function: Function) -> Body:
-        if function.address not in self._bodies:
-            self._bodies[function.address] = Body(self._image, function)
-        return self._bodies[function.address]
+        # Only the last one is kept: entry and returns are asked for one after the other.
+        if self._last_body is None or self._last_body[0] != function:
+            self._last_body = function, Body(self._image, function)
+        return self._last_body[1]

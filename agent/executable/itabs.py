@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from agent.executable.elf import Image
-from agent.executable.errors import CorruptError
+from agent.executable.errors import LimitError
 from agent.executable.moduledata import Moduledata
 from agent.executable.names import TypeNames
 
@@ -15,7 +15,7 @@ _SIZE = 32
 """Bytes of an itab with one method: interface, type, hash and padding, first method."""
 
 _METHODS_AT = 64
-_MAX_ITABS = 1 << 18
+_MAX_ITABS = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def read_itabs(image: Image, module: Moduledata, names: TypeNames) -> Mapping[in
 
 def _linked(image: Image, address: int, count: int) -> Iterator[int]:
     if count > _MAX_ITABS:
-        raise CorruptError(f"has {count} itabs")
+        raise LimitError(f"has {count} itabs")
     if count:
         yield from struct.unpack(f"<{count}Q", image.read(address, 8 * count))
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from agent.executable import rtti
 from agent.executable.elf import Image
-from agent.executable.errors import CorruptError
+from agent.executable.errors import CorruptError, LimitError
 from agent.executable.moduledata import Moduledata
-from agent.executable.scan import descriptors, named_descriptors
-from agent.executable.structs import split_type, same_package
+from agent.executable.scan import TypeScan
+from agent.executable.structs import same_package, split_type
 
 _GROUP_AT = 64
 _MAX_MAPS = 1 << 12
@@ -33,7 +33,7 @@ class MapGeometry:
     elem_stride: int
 
 
-def find_map_geometry(image: Image, module: Moduledata, name: str) -> MapGeometry | None:
+def find_map_geometry(image: Image, module: Moduledata, scan: TypeScan, name: str) -> MapGeometry | None:
     """Return the geometry of a defined map type such as `net/http.Header`; None if the program has no such
     type or an older map.
 
@@ -43,11 +43,9 @@ def find_map_geometry(image: Image, module: Moduledata, name: str) -> MapGeometr
     if not package:
         return None
     best: tuple[bool, MapGeometry] | None = None
-    for tried, (address, _) in enumerate(
-        named_descriptors(image, module.types, module.etypes, rtti.MAP, {own})
-    ):
+    for tried, (address, _) in enumerate(scan.named(rtti.MAP, {own})):
         if tried > _MAX_MAPS:
-            raise CorruptError(f"has too many maps called {own}")
+            raise LimitError(f"has too many maps called {own}")
         paths = [
             path
             for _, path in rtti.map_package_paths(image, module.types, address)

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from agent.executable.elf import Image
-from agent.executable.errors import CorruptError
+from agent.executable.errors import CorruptError, LimitError
 
 _MIN_LC = {"amd64": 1, "arm64": 4}
 _OLD_MAGICS = {0xFA, 0xFB}
@@ -20,6 +20,8 @@ _OLD_MAGICS = {0xFA, 0xFB}
 _MAX_FUNCTIONS = 2 << 20
 _MAX_NAMES = 64 << 20
 _MAX_NAME = 4096
+_MAX_VENDORED = 1 << 19
+_VENDOR = b"vendor/"
 _MAX_COPIES = 64
 _BATCH = 8192
 _MAX_SPAN = 32 << 20
@@ -100,7 +102,7 @@ def find_entries(image: Image, table: Pclntab, names: Collection[str]) -> Mappin
         name, wanted = offsets[name_offset]
         entries = found.setdefault(wanted, [])
         if len(entries) >= _MAX_COPIES:
-            raise CorruptError(f"lists function {wanted} more than {_MAX_COPIES} times")
+            raise LimitError(f"lists function {wanted} more than {_MAX_COPIES} times")
         entries.append(Entry(name, entry_offset, size))
     return {wanted: _without_wrappers(entries) for wanted, entries in found.items()}
 
@@ -118,21 +120,28 @@ def _name_offsets(image: Image, table: Pclntab, names: Collection[str]) -> dict[
     """Offset in the name table to (name there, name wanted)."""
     # The first name has no NUL before it.
     data = b"\0" + image.read(table.names, table.names_end - table.names)
+    wanted = {name.encode(): name for name in names if name}
     found: dict[int, tuple[str, str]] = {}
-    for wanted in filter(None, names):
-        name = wanted.encode() + b"\0"
-        for prefix in (b"\0", b"vendor/"):
-            hits = 0
-            at = data.find(prefix + name)
-            while at >= 0:
-                start = data.rfind(b"\0", max(0, at - _MAX_NAME), at + 1) + 1
-                if prefix == b"\0" or start == at or data[at - 1 : at] == b"/":
-                    full = data[start : at + len(prefix) + len(name) - 1]
-                    found[start - 1] = (full.decode("utf-8", "replace"), wanted)
-                hits += 1
-                if hits > _MAX_COPIES:
-                    raise CorruptError(f"names function {wanted} more than {_MAX_COPIES} times")
-                at = data.find(prefix + name, at + 1)
+    for encoded, name in wanted.items():
+        at = data.find(b"\0" + encoded + b"\0")
+        for _ in range(_MAX_COPIES):
+            if at < 0:
+                break
+            found[at] = (name, name)
+            at = data.find(b"\0" + encoded + b"\0", at + 1)
+    hits = 0
+    at = data.find(_VENDOR)
+    while at >= 0:
+        hits += 1
+        if hits > _MAX_VENDORED:
+            raise LimitError("names more vendored functions than any real program")
+        after = at + len(_VENDOR)
+        end = data.find(b"\0", after)
+        name_wanted = wanted.get(data[after:end])
+        if name_wanted is not None and data[at - 1] in b"\0/":
+            start = data.rfind(b"\0", max(0, at - _MAX_NAME), at)
+            found[start] = (data[start + 1 : end].decode("utf-8", "replace"), name_wanted)
+        at = data.find(_VENDOR, after)
     return found
 
 

@@ -15,7 +15,7 @@ from agent.executable.errors import NoPlaceError
 from agent.executable.instructions import Instruction
 
 _ARCHITECTURES: dict[str, ModuleType] = {"amd64": amd64, "arm64": arm64}
-_MAX_BODY = 1 << 20
+_MAX_BODY = 64 << 10
 _MAX_RETURNS = 512
 
 

@@ -10,10 +10,9 @@ from __future__ import annotations
 import struct
 from array import array
 from bisect import bisect_left
-from itertools import compress
 from typing import TYPE_CHECKING
 
-from agent.executable.errors import CorruptError
+from agent.executable.errors import LimitError
 
 if TYPE_CHECKING:
     from agent.executable.elf import Image
@@ -23,7 +22,7 @@ _RELATIVE = {"amd64": 8, "arm64": 1027}
 
 _DT_RELA, _DT_RELASZ, _DT_RELAENT = 7, 8, 9
 _ENTRY = 24
-_MAX_ENTRIES = 2 << 20
+_MAX_ENTRIES = 1 << 20
 _SAMPLES = 64
 
 
@@ -61,7 +60,7 @@ def find_relocations(image: Image, dynamic: tuple[int, int]) -> Relocations | No
     if not count or entries.get(_DT_RELAENT) != _ENTRY or not image.segment(address, size):
         return None
     if count > _MAX_ENTRIES:
-        raise CorruptError(f"has {count} relocations, more than any Go linker makes")
+        raise LimitError(f"has {count} relocations, more than any Go linker makes")
     relative = _RELATIVE[image.arch]
     table = image.file_offset(address, size)
     for index in range(0, count, max(1, count // _SAMPLES)):
@@ -73,6 +72,11 @@ def find_relocations(image: Image, dynamic: tuple[int, int]) -> Relocations | No
     else:
         return None
     words = array("Q", image.source.read(table, count * _ENTRY))
-    wanted = [kind == relative for kind in words[1::3]]
-    pairs = sorted(zip(compress(words[0::3], wanted), compress(words[2::3], wanted), strict=True))
-    return Relocations(array("Q", (target for target, _ in pairs)), array("Q", (value for _, value in pairs)))
+    kinds = words[1::3]
+    order = [index for index in range(count) if kinds[index] == relative]
+    targets, values = words[0::3], words[2::3]
+    order.sort(key=targets.__getitem__)
+    return Relocations(
+        array("Q", map(targets.__getitem__, order)),
+        array("Q", map(values.__getitem__, order)),
+    )

@@ -1,78 +1,87 @@
-"""Finding descriptors of one kind among all types, without walking them.
+"""Finding descriptors among all types, without walking them.
 
-A descriptor is 8-aligned, and three of its bytes nearly give it away: kind, alignment and flags. So the types
-are sliced with stride 8, each slice is turned into zeros and ones by a table, and the slices are ANDed as big
-integers: every step runs at C speed, and its cost hardly depends on how many types there are.
+Descriptors are 8-aligned, so their kind bytes are among every eighth byte from the 23rd on. Those are sliced out with a
+stride and translated to ones and zeros, which runs at C speed and whose cost hardly depends on how many types there
+are; only where a one is left does Python look closer.
 """
 
+from array import array
 from collections.abc import Collection, Iterator
 
 from agent.executable import rtti
 from agent.executable.elf import Image
-from agent.executable.errors import CorruptError
+from agent.executable.errors import LimitError
 
-_FLAGS_AT, _ALIGN_AT, _KIND_AT = 20, 22, 23
-_OVERLAP = 24
+_FLAGS_AT, _ALIGN_AT, _FIELD_ALIGN_AT, _KIND_AT = 20, 21, 22, 23
+_MAX_FLAGS = 64
+_ALIGNMENTS = frozenset({1, 2, 4, 8})
+_KINDS = {rtti.STRUCT: 1, rtti.MAP: 1}
+_TABLE = bytes(_KINDS.get(value & 31, 0) for value in range(256))
+
 _MAX_CANDIDATES = 1 << 19
 _MAX_NAME = 1 << 10
 _MAX_LOADED = 32 << 20
-"""Types up to this size are read at once (the largest seen has 19 MB), larger ones name by name."""
-
-_ALIGN = bytes(value in (1, 2, 4, 8) for value in range(256))
-_NAMED = bytes(bool(value & rtti.NAMED) and value < 64 for value in range(256))
-_ANY = bytes(value < 64 for value in range(256))
+"""Types up to this size are kept in memory (the largest seen have 19 MB); of larger ones, names are read one by one."""
 
 
-def descriptors(image: Image, start: int, end: int, kind: int, *, named: bool = True) -> Iterator[int]:
-    """Addresses in [start, end) that look like descriptors of `kind`. Raises CorruptError where there are too
-    many.
+class TypeScan:
+    """What looks like the descriptor of a defined struct or map type in [types, etypes). Found once, when first needed.
+
+    Raises CorruptError if the range isn't in the file, LimitError if there are too many.
     """
-    kinds = bytes(value & 31 == kind for value in range(256))
-    flags = _NAMED if named else _ANY
-    start += -start % 8
-    found = 0
-    for address, data in image.chunks(start, end, _OVERLAP):
-        count = max(0, len(data) - _KIND_AT + 7) // 8
-        both = int.from_bytes(data[_KIND_AT::8].translate(kinds), "little")
-        both &= int.from_bytes(data[_ALIGN_AT::8][:count].translate(_ALIGN), "little")
-        both &= int.from_bytes(data[_FLAGS_AT::8][:count].translate(flags), "little")
-        hits = both.to_bytes(count, "little")
-        at = hits.find(1)
-        while at >= 0:
-            yield address + 8 * at
-            found += 1
-            at = hits.find(1, at + 1)
-        if found > _MAX_CANDIDATES:
-            raise CorruptError("has more types than any Go linker makes")
 
+    def __init__(self, image: Image, types: int, etypes: int) -> None:
+        self._image = image
+        self._types = types
+        self._size = etypes - types
+        self._data: bytes | None = None
+        self._found: dict[int, array[int]] = {}
 
-def named_descriptors(
-    image: Image, types: int, etypes: int, kind: int, wanted: Collection[str] | None
-) -> Iterator[tuple[int, str]]:
-    """(address, name without package) of each descriptor of a defined type of `kind` whose name is wanted;
-    None wants all.
+    def named(self, kind: int, wanted: Collection[str] | None) -> Iterator[tuple[int, str]]:
+        """Yield address and name without package of each descriptor of `kind` whose name is wanted; None wants all.
 
-    What only looked like a descriptor is mostly passed over; the caller still has to check what it reads
-    there.
-    """
-    size = etypes - types
-    data = image.read(types, size) if size <= _MAX_LOADED else None
-    names = None if wanted is None else frozenset(name.encode() for name in wanted)
-    for address in descriptors(image, types, etypes, kind):
-        at = address - types + rtti.NAME_OFFSET
-        if at + 8 > size:
-            continue
-        head = data[at : at + 4] if data is not None else image.read(types + at, 4)
-        name_at = int.from_bytes(head, "little")
-        if not 0 < name_at < size - 3:
-            continue
-        # The string is `*http.Request`, with the package's name, not its path; a package's name has no dot.
-        if data is not None:
-            name = _name(data, name_at).partition(b".")[2]
-        else:
-            name = _name(image.read(types + name_at, min(_MAX_NAME, size - name_at)), 0).partition(b".")[2]
-        if name and (names is None or name in names):
-            yield address, name.decode("utf-8", "replace")
+        The caller still has to check what it reads there. Raises as the class says.
+        """
+        if not self._found:
+            self._scan()
+        names = None if wanted is None else frozenset(name.encode() for name in wanted)
+        data, types, size = self._data, self._types, self._size
+        for at in self._found[kind]:
+            start = at + rtti.NAME_OFFSET
+            head = data[start : start + 4] if data is not None else self._image.read(types + start, 4)
+            name_at = int.from_bytes(head, "little")
+            if not 0 < name_at < size - 3:
+                continue
+            if data is not None:
+                text = _name(data, name_at)
+            else:
+                text = _name(self._image.read(types + name_at, min(_MAX_NAME, size - name_at)), 0)
+            # The string is `*http.Request`, with the package's name, not its path; a package's name has no dot.
+            own = text[text.find(b".") + 1 :]
+            if own and (names is None or own in names):
+                yield types + at, own.decode("utf-8", "replace")
+
+    def _scan(self) -> None:
+        """Find the candidates, as offsets from `types`."""
+        found = {kind: array("L") for kind in _KINDS}
+        if self._size <= _MAX_LOADED:
+            self._data = self._image.read(self._types, self._size)
+        end = self._types + self._size
+        for address, chunk in self._image.chunks(self._types, end, rtti.TYPE_SIZE - 8):
+            hits = chunk[_KIND_AT::8].translate(_TABLE)
+            at = 8 * hits.find(1)
+            while at >= 0:
+                if (
+                    at + rtti.TYPE_SIZE <= len(chunk)
+                    and chunk[at + _ALIGN_AT] == chunk[at + _FIELD_ALIGN_AT] in _ALIGNMENTS
+                    and chunk[at + _FLAGS_AT] & rtti.NAMED
+                    and chunk[at + _FLAGS_AT] < _MAX_FLAGS
+                ):
+                    found[chunk[at + _KIND_AT] & 31].append(address - self._types + at)
+                at = 8 * hits.find(1, at // 8 + 1)
+            if sum(map(len, found.values())) > _MAX_CANDIDATES:
+                raise LimitError("has more types than any real program")
+        self._found = found
 
 
 def _name(data: bytes, at: int) -> bytes:

@@ -36,14 +36,11 @@ class Source:
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise ExecutableError(f"can't be opened: {reason}", path=path) from error
-        try:
-            status = os.fstat(self._fd)
-            if not stat.S_ISREG(status.st_mode):
-                raise NotGoError("is no regular file", path=path)
-            self.size = status.st_size
-        except BaseException:
-            os.close(self._fd)
-            raise
+        status = os.fstat(self._fd)
+        self.size = status.st_size
+        if not stat.S_ISREG(status.st_mode):
+            self.close()
+            raise NotGoError("is no regular file", path=path)
 
     def close(self) -> None:
         """Close the file; idempotent."""

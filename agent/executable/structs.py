@@ -1,17 +1,10 @@
-"""Struct types of a program: where each field is (internal/abi/type.go: StructType, StructField)."""
+"""Struct types of a program and the offsets of their fields, also by paths such as `net/http.Request.URL`."""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from agent.executable import rtti
-from agent.executable.elf import Image
-from agent.executable.errors import CorruptError
-from agent.executable.moduledata import Moduledata
-from agent.executable.scan import named_descriptors
-
 _MAX_DEPTH = 32
-_MAX_FIELDS = 4 << 20
-_MAX_COPIES = 64
+_MAX_EMBEDDED = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +74,7 @@ class Struct:
                 for field in struct.fields.values()
                 if field.embedded and field.struct is not None
             ]
-            if not 0 < len(level) < 1024:
+            if not 0 < len(level) < _MAX_EMBEDDED:
                 break
         return None
 
@@ -98,113 +91,6 @@ def split_type(name: str) -> tuple[str, str]:
 def same_package(found: str, wanted: str) -> bool:
     """Whether `found` is the package wanted or a vendored copy of it."""
     return found == wanted or found == f"vendor/{wanted}" or found.endswith(f"/vendor/{wanted}")
-
-
-class StructReader:
-    """Reads struct types, each descriptor once."""
-
-    def __init__(self, image: Image, module: Moduledata) -> None:
-        self._image = image
-        self._module = module
-        self._structs: dict[int, Struct] = {}
-        self._types: dict[int, tuple[rtti.Type, str]] = {}
-        self._fields_read = 0
-
-    def find(self, names: Collection[str]) -> Mapping[str, Struct]:
-        """Return the structs called by one of `names`; missing where there is none.
-
-        A package's own copy goes before vendored ones, the standard library's vendored copy before others. A
-        name that several types of one package share (types declared inside functions can) and that would give
-        different offsets is left out. Raises CorruptError.
-        """
-        wanted: dict[str, list[tuple[str, str]]] = {}
-        for name in names:
-            package, own = split_type(name)
-            if not package:
-                continue
-            wanted.setdefault(own, []).append((package, name))
-        found: dict[str, dict[str, list[int]]] = {}
-        for address, own in named_descriptors(
-            self._image, self._module.types, self._module.etypes, rtti.STRUCT, wanted.keys()
-        ):
-            path = self._package(address)
-            for package, name in wanted[own]:
-                if path is not None and same_package(path, package):
-                    copies = found.setdefault(name, {}).setdefault(path, [])
-                    if len(copies) >= _MAX_COPIES:
-                        raise CorruptError(f"has more than {_MAX_COPIES} types called {name}")
-                    copies.append(address)
-        chosen: dict[str, Struct] = {}
-        for name, by_path in found.items():
-            exact = split_type(name)[0]
-            best = min(by_path, key=lambda path: (path != exact, path != f"vendor/{exact}", path))
-            structs = [struct for struct in map(self._try_read, by_path[best]) if struct is not None]
-            if structs and all(struct == structs[0] for struct in structs):
-                chosen[name] = structs[0]
-        return chosen
-
-    def all(self) -> Iterator[Struct]:
-        """Every defined struct type of the program."""
-        for address, _ in named_descriptors(
-            self._image, self._module.types, self._module.etypes, rtti.STRUCT, None
-        ):
-            if self._package(address) is not None:
-                struct = self._try_read(address)
-                if struct is not None:
-                    yield struct
-
-    def _try_read(self, address: int) -> Struct | None:
-        """Return the struct at `address`, or None if what is there only looked like a descriptor."""
-        try:
-            return self.read(address)
-        except CorruptError:
-            return None
-
-    def read(self, address: int, depth: int = 0) -> Struct:
-        """Return the struct described at `address`. Raises CorruptError."""
-        struct = self._structs.get(address)
-        if struct is not None:
-            return struct
-        if depth > _MAX_DEPTH:
-            raise CorruptError(f"has a struct at {address:#x} that contains itself")
-        head, text = self._type(address)
-        if head.kind != rtti.STRUCT:
-            raise CorruptError(f"has no struct at {address:#x}, where one should be")
-        package = (self._package(address) or "") if head.flags & rtti.NAMED else ""
-        name = f"{package}.{rtti.type_part(text)}" if package else text if head.flags & rtti.NAMED else ""
-        fields: dict[str, Field] = {}
-        for raw in rtti.read_fields(self._image, address):
-            self._fields_read += 1
-            if self._fields_read > _MAX_FIELDS:
-                raise CorruptError("has more struct fields than any Go linker makes")
-            if raw.name == "_":
-                continue
-            kind, type_text = self._type(raw.type)
-            inner = self.read(raw.type, depth + 1) if kind.kind == rtti.STRUCT else None
-            fields[raw.name] = Field(raw.name, raw.offset, kind.size, type_text, raw.embedded, inner)
-        struct = self._structs[address] = Struct(name, package, head.size, fields)
-        return struct
-
-    def _package(self, address: int) -> str | None:
-        """Return the package of the type described at `address`; None if it has none, as it then is no
-        struct's descriptor.
-        """
-        try:
-            path = rtti.package_path(self._image, self._module.types, address, rtti.STRUCT)
-        except CorruptError:
-            return None
-        # Shapes stand in for type arguments while generic code is compiled; no value has one as its type.
-        return path if path not in ("", "go.shape") else None
-
-    def _type(self, address: int) -> tuple[rtti.Type, str]:
-        known = self._types.get(address)
-        if known is None:
-            head = rtti.parse_type(self._image.read(address, rtti.TYPE_SIZE))
-            text, _ = rtti.read_name(self._image, self._module.types + head.name)
-            if head.flags & rtti.EXTRA_STAR:
-                text = text[1:]
-            known = self._types[address] = (head, text)
-        return known
 
 
 def candidates_of(path: str) -> Iterator[tuple[str, str]]:

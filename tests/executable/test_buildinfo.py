@@ -68,7 +68,8 @@ def test_replaced_modules_keep_both_names(tmp_path: Path) -> None:
 def test_module_text() -> None:
     text = (
         "path\tcmd/x\nmod\texample.com/m\tv1.0.0\th1:abc=\n=>\texample.com/fork\tv1.0.1\th1:def=\n"
-        'dep\ta.b/c\tv0.1.0\t\nbuild\tCGO_CFLAGS="-O2 \\"q\\" \\x41\\u00e9\\n"\nbuild\t"odd key"=`raw "x"`\nbuild\tplain=a=b\n'
+        'dep\ta.b/c\tv0.1.0\t\nbuild\tCGO_CFLAGS="-O2 \\"q\\" \\x41\\u00e9\\n"\n'
+        'build\t"odd key"=`raw "x"`\nbuild\tplain=a=b\n'
         "nonsense\n\n=>\t\n"
     )
     info = parse_module_text("go1.27.4", b"m" * 16 + text.encode() + b"\n" + b"e" * 16)

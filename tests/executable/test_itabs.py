@@ -1,9 +1,11 @@
 """Itabs and names of types, against the symbols `go:itab.*` that releases before 1.27 leave in the twin."""
 
 import re
+from itertools import pairwise
 
 import pytest
 from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
 
 from agent.executable import Executable
 from tests.support import golang
@@ -17,9 +19,10 @@ def _plain(name: str) -> str:
 
 def itab_symbols(go: str) -> dict[int, tuple[str, str]]:
     with golang.build("allstd", go=go, mode="plain").open("rb") as file:
-        symbols = ELFFile(file).get_section_by_name(".symtab").iter_symbols()
+        table = ELFFile(file).get_section_by_name(".symtab")
+        assert isinstance(table, SymbolTableSection)
         found = {}
-        for symbol in symbols:
+        for symbol in table.iter_symbols():
             match = re.match(r"go[:.]itab\.(.*),([^,]*)$", symbol.name)
             if match:
                 found[symbol["st_value"]] = (_plain(match[1]), _plain(match[2]))
@@ -50,7 +53,7 @@ def test_itabs_of_the_newest_release() -> None:
             ("*net.TCPConn", "net.Conn"),
         } <= pairs
         addresses = sorted(itabs)
-        assert all(b - a >= 32 for a, b in zip(addresses, addresses[1:], strict=False))
+        assert all(b - a >= 32 for a, b in pairwise(addresses))
 
 
 @pytest.mark.parametrize("go", VERSIONS)

@@ -1,4 +1,4 @@
-"""Geometry of Swiss maps, against what the compiler stores in the map type itself (internal/abi: SwissMapType, MapType)."""
+"""Geometry of Swiss maps, against the sizes of their keys and elements (internal/runtime/maps: group.go)."""
 
 from pathlib import Path
 

@@ -18,7 +18,8 @@ def assert_functions_true(program: Path, twin: Path, go: str, *, every: int = 40
     for symbol in truth.functions(twin, go):
         if not symbol.name.startswith(("runtime.text", "runtime.etext", "_", "go:", "go.")) and symbol.size:
             symbols.setdefault(symbol.name.removesuffix(".abi0"), []).append(symbol)
-    wanted = sorted(symbols)[::every] + [
+    wanted = [
+        *sorted(symbols)[::every],
         "main.main",
         "net/http.serverHandler.ServeHTTP",
         "net/http.(*conn).serve",

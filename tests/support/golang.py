@@ -110,9 +110,9 @@ def build(
 ) -> Path:
     """The program in directory `app` (a name is one below tests/apps), built by Go release `go`.
 
-    `mode` is one of MODES; see twin_of for the program with symbols that belongs to a stripped one. No cgo
-    unless asked for or needed by the link mode. `experiment` is a GOEXPERIMENT. Raises RuntimeError with the compiler's words if it can't be
-    built.
+    `mode` is one of MODES; see twin_of for the program with symbols that belongs to a stripped one. `experiment` is a
+    GOEXPERIMENT. No cgo unless asked for or needed by the link mode. Raises RuntimeError with the compiler's words if it
+    can't be built.
     """
     source = APPS / app if isinstance(app, str) else app
     link, strip = STRIPPED_MODES.get(mode, (mode, ""))
@@ -125,7 +125,14 @@ def build(
         unfinished = target.with_suffix(".unfinished")
         if strip in ("strip", "targets"):
             twin = build(
-                source, go=go, arch=arch, mode=link, cgo=cgo, tags=tags, ldflags=ldflags, experiment=experiment
+                source,
+                go=go,
+                arch=arch,
+                mode=link,
+                cgo=cgo,
+                tags=tags,
+                ldflags=ldflags,
+                experiment=experiment,
             )
             shutil.copy(twin, unfinished)
         else:
