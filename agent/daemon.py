@@ -160,7 +160,8 @@ class Daemon:
 
     def _sink_summary(self) -> dict[str, object]:
         status = self._sink.status()
-        return {"sent": status.sent, "dropped": dict(status.dropped)}
+        counters = {name: count for name, count in self._programs.counters().items() if count}
+        return {"sent": status.sent, "dropped": dict(status.dropped), "kernel": counters}
 
     def losses(self) -> dict[str, int]:
         """Count what was lost before it reached the exporter, by reason."""

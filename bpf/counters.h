@@ -8,13 +8,13 @@ enum counter {
 	COUNTER_SPANS_STARTED,
 	COUNTER_SPANS_ENDED,
 	COUNTER_SPANS_ABANDONED, /* started again on the same goroutine before the end was seen */
-	COUNTER_SPANS_EVICTED,	 /* at its end a span's details were gone: more in flight than the maps hold */
-	COUNTER_SPANS_TOO_DEEP,	 /* more open spans on one goroutine than its stack holds */
+	COUNTER_SPANS_EVICTED, /* at its end a span's details were gone: more in flight than the maps hold */
+	COUNTER_SPANS_TOO_DEEP, /* more open spans on one goroutine than its stack holds */
 	COUNTER_RECORDS_SUBMITTED,
-	COUNTER_RECORDS_LOST,	/* the ring or perf buffer was full */
-	COUNTER_READS_FAILED,	/* the target's memory could not be read (not resident, or not what we took it for) */
+	COUNTER_RECORDS_LOST, /* the ring or perf buffer was full */
+	COUNTER_READS_FAILED, /* the target's memory could not be read (not resident, or not what we took it for) */
 	COUNTER_HEADERS_UNREAD, /* requests with more headers than are looked at */
-	COUNTER_TEXTS_CUT,	/* strings longer than a record has room for */
+	COUNTER_TEXTS_CUT, /* strings longer than a record has room for */
 	COUNTER_PROCESSES_UNKNOWN, /* hits by processes that the agent has not met yet, or does not want */
 	COUNTER_MAX,
 };

@@ -22,8 +22,8 @@ struct header_map_layout {
 	go_offset group_elem_stride GO_MAP("net/http.Header", "elem_stride");
 };
 
-#define GROUP_SLOTS 8  /* entries in a group, and in a bucket of old: fixed in every Go version */
-#define GROUPS_MAX  32 /* looked at: over 100 headers in any map */
+#define GROUP_SLOTS 8 /* entries in a group, and in a bucket of old: fixed in every Go version */
+#define GROUPS_MAX  64 /* looked at: far over 100 headers in any map */
 
 /* runtime.bmap with 16-byte keys and 24-byte values: 8 bytes tophash, the keys, the values, the overflow bucket. */
 #define BUCKET_KEYS	8
@@ -85,7 +85,7 @@ struct group_shape {
 /* Where the walk through a map stands. */
 struct group_cursor {
 	__u64 directory, tables, next_table, seen_table; /* Swiss map: tables, 0 for a small map */
-	__u64 groups, last_group, next_group;		 /* Swiss map: of the current table */
+	__u64 groups, last_group, next_group; /* Swiss map: of the current table */
 	__u64 buckets, last_bucket, next_bucket, bucket, old_buckets, last_old_bucket; /* hash map */
 };
 
@@ -94,11 +94,11 @@ struct group_cursor {
  * small. */
 struct header_scan {
 	struct go_string values[HEADERS]; /* found: the first line of that name */
-	__u64 lines[HEADERS];		  /* found: how many lines of that name */
+	__u64 lines[HEADERS]; /* found: how many lines of that name */
 	struct group_cursor at;
 	struct group_shape shape;
 	__u8 group[512]; /* the group or bucket that is looked at */
-	__u32 full;	 /* those of its 8 slots that are in use, a bit each; 0: nothing to look at */
+	__u32 full; /* those of its 8 slots that are in use, a bit each; 0: nothing to look at */
 	struct header_name name;
 };
 
@@ -190,6 +190,23 @@ static __always_inline __u32 slots_in_use(const __u8 *bytes, bool swiss)
 	return full;
 }
 
+/* Read a group or bucket. One that reaches into a page which the target has not touched yet cannot be read as a whole,
+ * for a page fault cannot be taken here; but what lies in that page is still zero, so the part before it is all there
+ * is. Pages may be larger than 4 KiB: then the parts are smaller than they need be. */
+static __always_inline bool group_read(struct header_scan *scan, __u32 size, __u64 address)
+{
+	__u32 head = 4096 - (address & 4095);
+
+	if (size > sizeof(scan->group) || (__s64)address <= 0)
+		return false;
+	if (!bpf_probe_read_user(scan->group, size, (const void *)address))
+		return true;
+	if (head >= size)
+		return go_read(scan->group, size, address);
+	__builtin_memset(scan->group, 0, sizeof(scan->group));
+	return go_read(scan->group, head & (sizeof(scan->group) - 1), address);
+}
+
 /* Read the next group of a Swiss map (internal/runtime/maps): a small map is one group; a larger one a directory of
  * tables, each an array of groups. False at the end, or where it cannot be read. */
 static __always_inline bool swiss_map_next(struct header_scan *scan, const struct header_map_layout *go)
@@ -212,7 +229,7 @@ static __always_inline bool swiss_map_next(struct header_scan *scan, const struc
 		    !go_read_field(&at->last_group, 8, table, go->table_groups_mask))
 			return false;
 	}
-	if (size > sizeof(scan->group) || !go_read(scan->group, size, at->groups + at->next_group++ * size))
+	if (!group_read(scan, size, at->groups + at->next_group++ * size))
 		return false;
 	scan->full = slots_in_use(scan->group, true);
 	return true;
@@ -250,7 +267,7 @@ static __always_inline bool hash_map_next(struct header_scan *scan)
 		}
 		at->bucket = at->buckets + at->next_bucket++ * BUCKET_SIZE;
 	}
-	if (!go_read(scan->group, BUCKET_SIZE, at->bucket))
+	if (!group_read(scan, BUCKET_SIZE, at->bucket))
 		return false;
 	scan->full = slots_in_use(scan->group, false);
 	__builtin_memcpy(&at->bucket, scan->group + BUCKET_OVERFLOW, sizeof(at->bucket));

@@ -23,8 +23,7 @@ struct http_server_layout {
 	go_offset request_remote_addr GO("net/http.Request.RemoteAddr");
 	go_offset request_uri GO("net/http.Request.RequestURI");
 	go_offset request_tls GO("net/http.Request.TLS");
-	go_offset request_pattern GO("net/http.Request.Pattern"); /* since Go 1.23 */
-	go_offset request_pat GO("net/http.Request.pat");	  /* Go 1.22: the pattern itself */
+	go_offset request_pat GO("net/http.Request.pat"); /* since Go 1.22 */
 	go_offset pattern_str GO("net/http.pattern.str");
 	go_offset response_status GO("net/http.response.status");
 	/* HTTP/2 in the standard library, up to Go 1.26 and since. */
@@ -55,7 +54,7 @@ struct http_server_record {
 	struct record_header header;
 	__u16 status; /* as the handler set it; 0: it did not */
 	__u8 protocol_major, protocol_minor;
-	__u8 tls;      /* the connection is encrypted */
+	__u8 tls; /* the connection is encrypted */
 	__u8 hijacked; /* ended when the handler took the connection over */
 	/* Texts that are much the same from request to request first, so that their bytes make a key. */
 	struct text method, host, user_agent, forwarded_proto, forwarded_host;
@@ -87,9 +86,9 @@ struct http_server_request {
 		struct traceparent traceparent; /* until the record is filled */
 	};
 	__u64 call; /* the request that the starting call was given, of whichever type: tells a call from the next */
-	__u64 request;	      /* *http.Request; 0: none seen yet */
-	__u64 writer;	      /* *http2.responseWriter; 0: HTTP/1 */
-	struct go_string uri; /* request.RequestURI: tells whether `request` is still what it was */
+	__u64 request; /* *http.Request; 0: none seen yet */
+	__u64 writer; /* *http2.responseWriter; 0: HTTP/1 */
+	__u64 header; /* request.Header: tells whether `request` is still what it was */
 	bool
 	    becomes_http2; /* the request that turns an HTTP/1 connection into HTTP/2, which is then served as such */
 };
@@ -191,8 +190,7 @@ static __always_inline struct http_server_request *server_start(const struct hit
 	entry->call = request;
 	entry->request = 0;
 	entry->writer = writer;
-	entry->uri.data = 0;
-	entry->uri.length = 0;
+	entry->header = map;
 	span = span_push(hit, goroutine, http_server_record_kind, has_remote ? &remote : NULL);
 	if (!span || !(span->context.flags & TRACE_FLAG_SAMPLED))
 		return entry;
@@ -216,8 +214,7 @@ static __always_inline struct http_server_request *server_start(const struct hit
 		    FORWARDED_PROTO_MAX);
 	text_append(record, RECORD_MAX, &record->forwarded_host, &headers->values[HEADER_FORWARDED_HOST],
 		    FORWARDED_HOST_MAX);
-	go_read_field(&entry->uri, sizeof(entry->uri), request, fields->uri);
-	text_append(record, RECORD_MAX, &record->target, &entry->uri, TARGET_MAX);
+	text_field(record, &record->target, request, fields->uri, TARGET_MAX);
 	text_field(record, &record->remote_addr, request, fields->remote_addr, REMOTE_ADDR_MAX);
 	text_append(record, RECORD_MAX, &record->forwarded_for, &headers->values[HEADER_FORWARDED_FOR],
 		    FORWARDED_FOR_MAX);
@@ -234,21 +231,22 @@ static __always_inline struct http_server_request *server_start(const struct hit
 	return entry;
 }
 
-/* The pattern by which http.ServeMux found the handler, which it notes in the request (Go 1.22 and later). The memory
- * may have been freed by now where nothing but the handler held the request: it counts only while the request's URI is
- * still the very string it was. */
+/* The pattern by which http.ServeMux found the handler, which it notes in the request (Go 1.22 and later): its `pat`, as
+ * `Pattern` is a mere path where ServeMux redirects to that path (server.go, findHandler, up to Go 1.25). A request
+ * that was made on the way to the handler (HTTP/2 since Go 1.27) may have been freed by now: it counts only while its
+ * header is still the very map it was, which the connection keeps alive. */
 static __always_inline void server_route(struct http_server_request *entry, const struct http_server_layout *go)
 {
 	struct http_server_record *record = &entry->record;
-	struct go_string uri = {}, pattern = {};
-	__u64 pat = 0;
+	struct go_string pattern = {};
+	__u64 header = 0, pat = 0;
 
-	if (!entry->request || !go_read_field(&uri, sizeof(uri), entry->request, go->request_uri) ||
-	    uri.data != entry->uri.data || uri.length != entry->uri.length)
+	if (!entry->request)
 		return;
-	if (go->request_pattern != GO_UNKNOWN)
-		go_read_field(&pattern, sizeof(pattern), entry->request, go->request_pattern);
-	else if (go_read_field(&pat, sizeof(pat), entry->request, go->request_pat) && pat)
+	if (entry->request != entry->call &&
+	    (!go_read_field(&header, sizeof(header), entry->request, go->request_header) || header != entry->header))
+		return;
+	if (go_read_field(&pat, sizeof(pat), entry->request, go->request_pat) && pat)
 		go_read_field(&pattern, sizeof(pattern), pat, go->pattern_str);
 	text_append(record, RECORD_MAX, &record->route, &pattern, ROUTE_MAX);
 }

@@ -6,14 +6,14 @@
  * again for another file; of one that is ignored it may, hence the size, and the agent's own look from time to time. */
 struct file_key {
 	__u64 inode;
-	__u64 size;   /* bytes */
+	__u64 size; /* bytes */
 	__u64 device; /* the kernel's own encoding: major << 20 | minor */
 };
 
 enum file_verdict {
 	FILE_IGNORED, /* not Go, or not wanted: its processes cost nothing more */
-	FILE_TRACED,  /* its processes are traced from their first instruction */
-	FILE_ASK,     /* attached; the agent decides for each process */
+	FILE_TRACED, /* its processes are traced from their first instruction */
+	FILE_ASK, /* attached; the agent decides for each process */
 };
 
 struct file_entry {

@@ -17,7 +17,7 @@ struct process {
 	__u64
 	    id; /* unique over the life of the agent, where a tgid may come again: the time at which it was met, ns */
 	__u64 ratio; /* SAMPLER_RATIO: sampled where the low half of the trace id is below this, of 2^64 */
-	__u32 slot;  /* the executable: index into every array of layouts */
+	__u32 slot; /* the executable: index into every array of layouts */
 	enum sampler sampler;
 	__u32 wanted; /* 0: its file is attached for others' sake */
 };

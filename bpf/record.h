@@ -7,17 +7,17 @@
 
 enum record_flags {
 	RECORD_REMOTE_PARENT = 1 << 0, /* the parent came with the request, from outside */
-	RECORD_UNFINISHED = 1 << 1,    /* the operation did not return: it panicked, or its goroutine exited */
+	RECORD_UNFINISHED = 1 << 1, /* the operation did not return: it panicked, or its goroutine exited */
 };
 
 struct record_header {
-	__u16 kind;   /* which struct follows: the number that the agent gave it */
+	__u16 kind; /* which struct follows: the number that the agent gave it */
 	__u16 length; /* of the whole record, bytes */
 	__u32 tgid;
-	__u32 slot;    /* the executable */
+	__u32 slot; /* the executable */
 	enum record_flags flags;
 	__u64 process; /* struct process.id */
-	__u64 start;   /* CLOCK_MONOTONIC, ns */
+	__u64 start; /* CLOCK_MONOTONIC, ns */
 	__u64 end;
 	__u8 trace_id[16];
 	__u8 span_id[8];

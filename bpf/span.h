@@ -24,7 +24,7 @@ struct span {
 };
 
 struct goroutine {
-	__u32 depth;		       /* open spans */
+	__u32 depth; /* open spans */
 	struct span spans[SPAN_DEPTH]; /* the outermost first */
 };
 

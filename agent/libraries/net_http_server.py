@@ -111,10 +111,7 @@ NET_HTTP_SERVER = Library(
         ),
         Feature(
             what="http.route",
-            fields=(
-                ("net/http.Request.Pattern",),
-                ("net/http.Request.pat", "net/http.pattern.str"),
-            ),
+            fields=(("net/http.Request.pat", "net/http.pattern.str"),),
             since="http.ServeMux has patterns since Go 1.22",
         ),
         Feature(
