@@ -10,7 +10,9 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import shutil
 import sys
+import textwrap
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -80,10 +82,16 @@ def make_parser(chosen: str | None = None) -> argparse.ArgumentParser:
         )
         if command.name == chosen:
             module = importlib.import_module(f"agent.commands.{command.name}")
-            sub.description = (module.__doc__ or "").strip()
+            sub.description = _filled(module.__doc__ or "")
             module.add_arguments(sub)
             sub.set_defaults(run=module.run)
     return parser
+
+
+def _filled(text: str) -> str:
+    """Fill paragraphs to the width of the terminal, as argparse does with the help of arguments."""
+    width = min(shutil.get_terminal_size().columns - 2, 100)
+    return "\n\n".join(textwrap.fill(" ".join(part.split()), width) for part in text.split("\n\n"))
 
 
 def _dispatch(words: Sequence[str]) -> int:
