@@ -139,11 +139,13 @@ class Daemon:
 
     def _stop(self) -> int:
         self._notifier.stopping("sending the last spans")
+        summary = self._summary()
         self._tracer.close()
         self._drain()
         self._sink.shutdown(_FLUSH_TIMEOUT)
         self._tell_losses()
-        self._log.info("gospan stops", **self._summary(), **self._sink_summary())
+        summary["spans"] = self._pipeline.counts.made
+        self._log.info("gospan stops", **summary, **self._sink_summary())
         return EXIT_OK
 
     def _sentence(self) -> str:

@@ -16,7 +16,7 @@ from agent.plan import LibraryPlan, Off, Plan
 class Executable:
     """A file with probes in it. `off` are the plan's reasons and those that came up when it was attached.
 
-    `fd` holds on to the file itself (O_PATH), whatever becomes of its name; `processes` counts those that are traced;
+    `fd` holds on to the file itself, whatever becomes of its name; `processes` counts those that are traced;
     `watch` is its number in the watch of files; `keys` are what the kernel calls it (struct file_key).
     """
 
@@ -59,8 +59,8 @@ class Executables:
         """Give all executables that are traced."""
         return list(self._attached.values())
 
-    def attach(self, file: FileIdentity, path: str, plan: Plan) -> Executable:
-        """Put a plan's probes into the file that `path` leads to (/proc/PID/exe).
+    def attach(self, file: FileIdentity, fd: int, plan: Plan) -> Executable:
+        """Put a plan's probes into an open file; `fd` is duplicated.
 
         A library of which a required probe is refused is off, and nothing of it stays attached. Raises KernelError
         where there is no room for another executable, or no library is left.
@@ -76,19 +76,15 @@ class Executables:
         attachments: list[Attachment] = []
         for library in plan.traced:
             try:
-                attachments += self._attach_library(slot, library, path, off)
+                attachments += self._attach_library(slot, library, f"/proc/self/fd/{fd}", off)
                 attached.append(library)
             except KernelError as error:
                 off.append(Off(library.library.name, str(error)))
         if not attached:
             raise KernelError("; ".join(f"{one.what}: {one.why}" for one in off) or "nothing can be traced")
-        try:
-            fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        except OSError as error:
-            for attachment in attachments:
-                attachment.close()
-            raise KernelError(f"{plan.path}: {error.strerror}", errno=error.errno or 0) from None
-        executable = Executable(file, plan.path, slot, plan, tuple(attached), tuple(off), fd, attachments)
+        executable = Executable(
+            file, plan.path, slot, plan, tuple(attached), tuple(off), os.dup(fd), attachments
+        )
         self._attached[file] = executable
         self._free.pop()
         return executable

@@ -22,7 +22,7 @@ from agent.kernel.programs import Programs
 from agent.libraries import LIBRARIES
 from agent.log import Event, Logger, emit
 from agent.offsets.resolve import Resolver
-from agent.plan import Plan, make_plan
+from agent.plan import make_plan
 from agent.sampling import encode_sampler
 from agent.spans.pipeline import Pipeline
 from agent.spans.records import record_process, record_tgid
@@ -159,6 +159,12 @@ class Tracer:
         if process is None:
             return
         self._seen[pid] = process.file
+        try:
+            self._consider(process, key, number)
+        except Exception:  # noqa: BLE001 -- one process must not cost the others their traces
+            self._log.error(f"a bug in gospan: {process.path} is not traced", pid=pid, exc_info=True)  # noqa: TRY400
+
+    def _consider(self, process: Process, key: bytes | None, number: int) -> None:
         executable = self._executables.get(process.file)
         if executable is None and process.file not in self._ignored:
             executable = self._examine(process)
@@ -175,30 +181,38 @@ class Tracer:
             self._follow(process, executable, number)
 
     def _examine(self, process: Process) -> Executable | None:
-        """Plan a file and put its probes in; None where there is nothing to trace, or nothing can be."""
-        link = f"/proc/{process.pid}/exe"
+        """Plan a file and put its probes in; None where there is nothing to trace, or nothing can be.
+
+        The file is opened first: it stays what it is, whatever becomes of the process meanwhile.
+        """
         try:
-            plan = self._plan(process.path, link)
+            fd = os.open(f"/proc/{process.pid}/exe", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None  # it ended; whatever runs the file next is looked at again
+        try:
+            if processes.identity_of(os.fstat(fd)) == process.file:
+                return self._attach(process, fd)
         except NotGoError:
-            self._ignore(process, "")
-            return None
-        except ExecutableError as error:
-            self._ignore(process, str(error))
-            return None
-        except OSError as error:
-            # The process ended meanwhile: whatever runs the file next will be looked at again.
-            self._log.debug("a process ended before its file was read", exe=process.path, error=str(error))
+            self._ignored[process.file] = Ignored(process.path, "")
+        except (ExecutableError, KernelError) as error:
+            self._skip(process, str(error))
+        finally:
+            os.close(fd)
+        return None
+
+    def _attach(self, process: Process, fd: int) -> Executable | None:
+        with ExecutableFile(process.path, fd=fd) as file:
+            plan = make_plan(file, self._programs.types, self._resolver, disabled=self._disabled)
+        if not plan.libraries:
+            self._ignored[process.file] = Ignored(process.path, plan.off[0].why)
+            self._log.debug(f"nothing to trace in {process.path}: {plan.off[0].why}", exe=process.path)
             return None
         if not plan.traced:
-            reasons = [one for library in plan.libraries for one in library.off] or plan.off
-            self._ignore(process, "; ".join(f"{one.what}: {one.why}" for one in reasons))
+            reasons = [one for library in plan.libraries for one in library.off]
+            self._skip(process, "; ".join(f"{one.what}: {one.why}" for one in reasons))
             return None
-        try:
-            executable = self._executables.attach(process.file, link, plan)
-        except KernelError as error:
-            self._ignore(process, str(error))
-            return None
-        executable.watch = self._watch_file(link, executable)
+        executable = self._executables.attach(process.file, fd, plan)
+        executable.watch = self._watch_file(executable)
         emit(
             self._log,
             Event.ATTACHED,
@@ -211,32 +225,26 @@ class Tracer:
             self._log.info(f"not traced in {process.path}: {one.what}", exe=process.path, why=one.why)
         return executable
 
-    def _plan(self, path: str, link: str) -> Plan:
-        fd = os.open(link, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            with ExecutableFile(path, fd=fd) as executable:
-                return make_plan(executable, self._programs.types, self._resolver, disabled=self._disabled)
-        finally:
-            os.close(fd)
-
-    def _ignore(self, process: Process, reason: str) -> None:
+    def _skip(self, process: Process, reason: str) -> None:
+        """Leave a Go program alone that ought to be traced, and say why."""
         self._ignored[process.file] = Ignored(process.path, reason)
-        if reason:
-            emit(
-                self._log,
-                Event.SKIPPED,
-                f"not tracing {process.path}: {reason}",
-                exe=process.path,
-                pid=process.pid,
-            )
+        emit(
+            self._log,
+            Event.SKIPPED,
+            f"not tracing {process.path}: {reason}",
+            exe=process.path,
+            pid=process.pid,
+        )
 
-    def _watch_file(self, link: str, executable: Executable) -> int:
+    def _watch_file(self, executable: Executable) -> int:
         try:
-            number = self._watch.add(link)
+            number = self._watch.add(f"/proc/self/fd/{executable.fd}")
         except OSError as error:
-            # fs.inotify.max_user_watches is used up, or the process is gone; the scan finds a new file all the same.
+            # fs.inotify.max_user_watches is used up. It is traced all the same.
             self._log.warning(
-                "changes of a traced file can't be watched", exe=executable.path, error=str(error)
+                "a traced file can't be watched: it must not be written to while gospan runs",
+                exe=executable.path,
+                error=str(error),
             )
             return -1
         self._watched[number] = executable

@@ -56,7 +56,7 @@ def look(pid: int, procfs: Path = Path("/proc")) -> Process | None:
         path = str(link.readlink()).removesuffix(" (deleted)")
     except OSError:
         return None
-    return Process(pid, path, FileIdentity(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
+    return Process(pid, path, identity_of(status))
 
 
 def identity(pid: int, procfs: str = "/proc") -> FileIdentity | None:
@@ -65,6 +65,11 @@ def identity(pid: int, procfs: str = "/proc") -> FileIdentity | None:
         status = os.stat(f"{procfs}/{pid}/exe")  # noqa: PTH116 -- thrice as fast as Path, and it is done for all
     except OSError:
         return None
+    return identity_of(status)
+
+
+def identity_of(status: os.stat_result) -> FileIdentity:
+    """Tell a file by what stat(2) says of it."""
     return FileIdentity(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
