@@ -37,6 +37,7 @@ COMMANDS = (
     Command("run", "trace the Go programs of this machine; what the service runs"),
     Command("inspect", "show what would be traced in a program, and what not, and why"),
     Command("check", "say what the kernel and the configuration allow"),
+    Command("offsets", "make, check and show the table of field offsets"),
     Command("version", "print the version"),
 )
 

@@ -8,6 +8,8 @@ from enum import Enum
 from typing import Protocol
 
 from agent.executable import BuildInfo, Executable, MapGeometry, field_offset, types_of
+from agent.offsets.geometry import part_names
+from agent.offsets.table import Listed
 
 
 class Source(Enum):
@@ -15,23 +17,37 @@ class Source(Enum):
 
     TYPE_INFORMATION = "type information"
     TABLE = "offsets.json"
+    NEIGHBOUR = "offsets.json, of the patch releases next to it"
+
+    @property
+    def exact(self) -> bool:
+        """Whether it speaks of this very version. Only then may a program write where the offset points."""
+        return self is not Source.NEIGHBOUR
 
 
 class Table(Protocol):
     """The second source: offsets by field and by the version of the module that declares it."""
 
-    def offset(self, build_info: BuildInfo, field: str) -> int | None:
-        """Give the offset in bytes of a field such as `net/http.Request.Method`; None where the table has none for
-        exactly this version.
+    def find(self, name: str, build_info: BuildInfo, arch: str) -> Listed | None:
+        """Give the offset in bytes of a field such as `net/http.Request.Method`, or a part of a map's geometry such as
+        `net/http.Header:group_size`; None where the table doesn't know it.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """Offsets in bytes with their source, by field; Swiss maps' geometries, by map type. What is missing is unknown."""
+    """Offsets in bytes with their source, by field; Swiss maps' geometries, by map type. What is missing is unknown.
+
+    `maps` are from type information. Where that has no geometry, `offsets` may have its parts, from the table.
+    """
 
     offsets: Mapping[str, tuple[int, Source]]
     maps: Mapping[str, MapGeometry]
+
+    def writable(self, field: str) -> int | None:
+        """The offset of a field, if it is certain enough to write there."""
+        offset, source = self.offsets.get(field, (None, Source.NEIGHBOUR))
+        return offset if source.exact else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +69,21 @@ class Resolver:
             offset = field_offset(structs, field)
             if offset is not None:
                 found[field] = offset, Source.TYPE_INFORMATION
+            elif listed := self._listed(executable, field):
+                found[field] = listed
+        geometries: dict[str, MapGeometry] = {}
+        for name in maps:
+            geometry = executable.map_geometry(name)
+            if geometry is not None:
+                geometries[name] = geometry
                 continue
-            listed = self.table.offset(executable.build_info, field) if self.table else None
-            if listed is not None:
-                found[field] = listed, Source.TABLE
-        geometries = {name: executable.map_geometry(name) for name in maps}
-        return Resolution(found, {name: one for name, one in geometries.items() if one is not None})
+            for part in part_names(name):
+                if listed := self._listed(executable, part):
+                    found[part] = listed
+        return Resolution(found, geometries)
+
+    def _listed(self, executable: Executable, name: str) -> tuple[int, Source] | None:
+        listed = self.table.find(name, executable.build_info, executable.arch) if self.table else None
+        if listed is None:
+            return None
+        return listed.offset, Source.TABLE if listed.exact else Source.NEIGHBOUR

@@ -1,0 +1,50 @@
+"""The programs that `gospan offsets build` compiles: one for each module whose types the agent reads, in a directory.
+
+A program is compiled with every version of its module and never run. It needs to make the wanted types reachable, so
+that the linker keeps what describes them; types that a package keeps to itself come along with the functions that use
+them. More than is wanted today is welcome: what was read from a build is kept, and a field that is wanted later then
+needs no new build.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+STANDARD_LIBRARY = "std"
+"""The module that comes with Go itself and has its version."""
+
+_HERE = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A program, the module whose types it makes reachable, and the oldest version of it that is supported."""
+
+    module: str
+    since: str
+
+    @property
+    def directory(self) -> Path:
+        """Where its Go files are: the module's path, with `_` for `/`."""
+        return _HERE / self.module.replace("/", "_")
+
+    @property
+    def sources(self) -> dict[str, bytes]:
+        """Its Go files, by name."""
+        return {path.name: path.read_bytes() for path in sorted(self.directory.glob("*.go"))}
+
+    @property
+    def digest(self) -> str:
+        """Something that changes whenever its sources do."""
+        digest = hashlib.sha256()
+        for name, source in self.sources.items():
+            digest.update(f"{name} {len(source)}\n".encode() + source)
+        return digest.hexdigest()[:16]
+
+
+PROGRAMS = (
+    Program(module=STANDARD_LIBRARY, since="1.19"),
+    Program(module="golang.org/x/net", since="v0.1.0"),
+)
