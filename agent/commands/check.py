@@ -138,6 +138,8 @@ def _programs(found: Features, kernel: Kernel) -> Iterator[Finding]:
     except (KernelError, BtfError) as error:
         yield Finding(PROGRAMS, PROCESS_OBJECT, Level.FAILURE, f"The programs can't be loaded: {error}")
         return
+    text = "The kernel takes the programs that follow processes."
+    yield Finding(PROGRAMS, PROCESS_OBJECT, Level.OK, text)
     yield from of_programs([library.name for library in LIBRARIES], refused)
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from tests.support import golang
 
-NOBODY = ("setpriv", "--reuid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all")
-"""What runs a command as somebody without any privilege."""
+POWERLESS = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
+"""What runs a command without any capability, but as root: a checkout in root's home can be read by nobody else."""
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,18 +39,39 @@ def environment(extra: Mapping[str, str]) -> dict[str, str]:
 
 
 def gospan_process(
-    *words: str, env: Mapping[str, str] | None = None, wrapper: tuple[str, ...] = (), cwd: Path = ROOT
+    *words: str, env: Mapping[str, str] | None = None, wrapper: tuple[str, ...] = ()
 ) -> Result:
     """Run `gospan WORDS` as a process of its own; `wrapper` is what to run it under."""
     done = subprocess.run(
         [*wrapper, sys.executable, "-m", "agent", *words],
         capture_output=True,
-        env=environment(env or {}) | {"PYTHONPATH": str(ROOT)},
-        cwd=cwd,
+        env=environment(env or {}),
+        cwd=ROOT,
         timeout=60,
         check=False,
     )
     return Result(done.returncode, done.stdout.decode(errors="surrogateescape"), done.stderr.decode())
+
+
+def as_nobody(action: Callable[[], str]) -> str:
+    """What `action` gives in a child of this process that has become an ordinary user, or the error it raised."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setresgid(65534, 65534, 65534)
+            os.setresuid(65534, 65534, 65534)
+            text = action()
+        except BaseException as error:  # noqa: BLE001 -- this child has nobody to raise it to
+            text = str(error)
+        os.write(write, text.encode())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        text = pipe.read()
+    os.waitpid(child, 0)
+    return text
 
 
 @pytest.fixture

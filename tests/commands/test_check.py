@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
@@ -8,9 +9,10 @@ import pytest
 from agent.commands import check
 from agent.commands.findings import Finding, Level
 from agent.commands.terminal import Terminal
+from agent.kernel.features import features
 from agent.libraries import LIBRARIES
 from agent.paths import object_file
-from tests.commands.conftest import NOBODY, Gospan, gospan_process
+from tests.commands.conftest import POWERLESS, Gospan, as_nobody, gospan_process
 
 pytestmark = pytest.mark.kernel
 
@@ -31,6 +33,7 @@ def test_report_of_this_machine(gospan: Gospan, quiet_network: tuple[str, str]) 
     found = {one["what"]: one for one in report["findings"]}
     assert {one["area"] for one in found.values()} >= {"configuration", "kernel", "programs", "offsets"}
     assert found["loading"]["level"] == found["backend"]["level"] == "ok"
+    assert found["process"]["sentence"] == "The kernel takes the programs that follow processes."
     for library in LIBRARIES:
         sentence = f"The kernel takes all programs for {library.name}."
         assert found[library.name] == {
@@ -154,13 +157,25 @@ def test_show_config(gospan: Gospan, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_without_privileges(quiet_network: tuple[str, str]) -> None:
-    result = gospan_process("check", *quiet_network, wrapper=NOBODY)
+    result = gospan_process("check", *quiet_network, wrapper=POWERLESS)
     assert (result.status, result.err) == (2, "")
     text = " ".join(result.out.split())
-    assert "note This is what you may do; the service may do more." in text
     assert "failure BPF programs can't be loaded, so nothing can be traced: Operation not permitted" in text
     assert "CAP_BPF is missing: no BPF at all." in text
     assert "Not known" not in text
+    assert "Run it as root" not in text  # it was
+
+
+def test_ordinary_user_is_told_that_the_service_may_do_more() -> None:
+    def first_about_the_kernel() -> str:
+        features.cache_clear()
+        parser = argparse.ArgumentParser()
+        check.add_arguments(parser)
+        found = check.find_out(parser.parse_args(["--traces-exporter", "none"]))
+        return next(one.sentence for one in found if one.area == "kernel")
+
+    sentence = "This is what you may do; the service may do more. Run it as root to see what."
+    assert as_nobody(first_about_the_kernel) == sentence
 
 
 def test_offsets_table(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands.conftest import NOBODY, ROOT, Gospan, environment, gospan_process
+from tests.commands.conftest import POWERLESS, ROOT, Gospan, environment, gospan_process
 
 
 def test_mistakes_in_the_configuration_are_one_a_line(gospan: Gospan, tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def test_mistakes_in_the_configuration_are_one_a_line(gospan: Gospan, tmp_path: 
 
 @pytest.mark.kernel
 def test_without_privileges_it_says_so() -> None:
-    result = gospan_process("run", "--traces-exporter", "none", wrapper=NOBODY)
+    result = gospan_process("run", "--traces-exporter", "none", wrapper=POWERLESS)
     assert (result.status, result.out) == (1, "")
     assert "BPF programs can't be loaded, so nothing can be traced" in result.err
     assert "Traceback" not in result.err
@@ -52,7 +52,7 @@ def test_runs_until_it_is_told_to_stop(tmp_path: Path) -> None:
             assert any('"gospan is tracing"' in line for line in process.stderr)
             process.send_signal(signal.SIGTERM)
             rest = process.stderr.read()
-            assert process.wait(20) == 0
+            assert process.wait(20) == 0, rest
         finally:
             process.kill()
     assert "Traceback" not in rest
