@@ -1,7 +1,7 @@
 """One executable file in, facts out: build info, functions, types and places for probes.
 
-Nothing here needs privileges, and nothing trusts the file: every count has a bound, and whatever is wrong
-with a file becomes an ExecutableError that says what.
+Nothing here needs privileges, and nothing trusts the file: every count has a bound, and whatever is wrong with a file
+becomes an ExecutableError that says what.
 """
 
 from agent.executable.buildinfo import BuildInfo, Module

@@ -1,8 +1,7 @@
 """x86-64 code, as far as probes need it: where a function can be probed on entry, and where it returns.
 
-What the kernel does with a probed instruction is in arch/x86/kernel/uprobes.c: it refuses some
-(is_prefix_bad, good_insns_64), emulates a few (branch_setup_xol_ops, push_setup_xol_ops; pushes since 4.16),
-and single-steps the rest.
+What the kernel does with a probed instruction is in arch/x86/kernel/uprobes.c: it refuses some (is_prefix_bad,
+good_insns_64), emulates a few (branch_setup_xol_ops, push_setup_xol_ops; pushes since 4.16), and single-steps the rest.
 """
 
 import capstone
@@ -24,8 +23,7 @@ _SCRATCH = frozenset(
         x86.X86_REG_RIP,
     }
 )
-"""Registers that hold no argument, receiver, closure context or g in Go's ABI (cmd/compile/abi-internal.md).
-"""
+"""Registers that hold no argument, receiver, closure context or g in Go's ABI (cmd/compile/abi-internal.md)."""
 
 _LEGACY_PREFIXES = frozenset({0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3})
 _BAD_PREFIXES = frozenset({0x26, 0x2E, 0x36, 0x3E, 0xF0})
@@ -39,8 +37,7 @@ _BAD_OPCODES = frozenset(
 def is_emulated(code: bytes) -> bool:
     """Whether the kernel emulates the instruction with these bytes, instead of single-stepping it.
 
-    Forms with prefixes are left out, but for the one push has: kernels differ there and Go's compiler emits
-    none.
+    Forms with prefixes are left out, but for the one push has: kernels differ there and Go's compiler emits none.
     """
     first = code[0]
     if len(code) == 1:
@@ -63,8 +60,9 @@ def is_refused(code: bytes) -> bool:
 
 
 def decode(code: bytes, address: int) -> list[Instruction]:
-    """Return the instructions of a function's body, without the padding behind it. Raises NoPlaceError if a
-    byte is none.
+    """Return the instructions of a function's body, without the padding behind it.
+
+    Raises NoPlaceError if a byte is none.
     """
     disassembler = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
     found = [

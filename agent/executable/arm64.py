@@ -1,8 +1,8 @@
 """A64 code, as far as probes need it: where a function can be probed on entry, and where it returns.
 
-What the kernel does with a probed instruction is in arch/arm64/kernel/probes/decode-insn.c: it simulates
-branches and PC-relative loads, refuses what can't run elsewhere (aarch64_insn_is_steppable), and single-steps
-the rest. The masks below are the architecture's; the kernel's stand in arch/arm64/include/asm/insn.h.
+What the kernel does with a probed instruction is in arch/arm64/kernel/probes/decode-insn.c: it simulates branches and
+PC-relative loads, refuses what can't run elsewhere (aarch64_insn_is_steppable), and single-steps the rest. The masks
+below are the architecture's; the kernel's stand in arch/arm64/include/asm/insn.h.
 """
 
 import struct
@@ -36,8 +36,7 @@ _UNSTEPPABLE = (
 _NOP = 0xD503201F
 
 _SCRATCH = frozenset({"x16", "w16", "x17", "w17", "x27", "w27", "nzcv"})
-"""What Go's stack check uses: registers that hold no argument (cmd/compile/abi-internal.md: R16, R17, R27).
-"""
+"""What Go's stack check uses: registers that hold no argument (cmd/compile/abi-internal.md: R16, R17, R27)."""
 
 _COMPARES = frozenset({"cmp", "cmn", "tst", "nop"})
 _HARMLESS = frozenset({"ldr", "sub", "subs", "add", "adds", "mov", "movz", "movn", "movk", "orr"})
@@ -59,8 +58,9 @@ def is_refused(code: bytes) -> bool:
 
 
 def decode(code: bytes, address: int) -> list[Instruction]:
-    """Return the instructions of a function's body, zeros behind it left out. Text is given to the first few
-    and to returns.
+    """Return the instructions of a function's body, zeros behind it left out.
+
+    Text is given to the first few and to returns.
 
     Raises NoPlaceError if the body isn't made of whole instructions or the first few aren't valid.
     """
@@ -106,9 +106,7 @@ def _jump(instruction: Instruction) -> Jump | None:
 
 
 def entry(body: list[Instruction]) -> Entry:
-    """Return the best instruction for an entry probe: the stack check's `B.LS`, or the first that is
-    simulated if there is no check.
-    """
+    """Return the best instruction for an entry probe: the stack check's `B.LS`, or else the first that is simulated."""
     disassembler = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM)
     disassembler.detail = True
     code = b"".join(instruction.code for instruction in body[:PROLOGUE])

@@ -1,6 +1,4 @@
-"""What `go version -m` prints: Go's version, the modules and the build settings (Go: debug/buildinfo,
-runtime/debug/mod.go).
-"""
+"""What `go version -m` prints: Go's version, the modules and the build settings (debug/buildinfo, runtime/debug)."""
 
 import re
 from collections.abc import Mapping
@@ -24,9 +22,7 @@ _VERSION = re.compile(rb"\bgo1\b|^devel\b")
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """A module as the build recorded it. `version` may be `(devel)` or empty; distributions often record
-    none.
-    """
+    """A module as the build recorded it. `version` may be `(devel)` or empty; distributions often record none."""
 
     path: str
     version: str
@@ -36,9 +32,7 @@ class Module:
 
 @dataclass(frozen=True, slots=True)
 class BuildInfo:
-    """`go_version` is as in `go1.27.4` (with a suffix for experiments), `path` the main package, `main` its
-    module.
-    """
+    """`go_version` is as in `go1.27.4` (with a suffix for experiments), `path` the main package, `main` its module."""
 
     go_version: str
     path: str
@@ -54,11 +48,9 @@ class BuildInfo:
 
 
 def find_build_info(image: Image) -> BuildInfo:
-    """Return the build info of a program: section .go.buildinfo, else a search of its data, where no section
-    is left.
+    """Return the build info of a program: section .go.buildinfo, else a search of its data, where no section is left.
 
-    Raises NotGoError if there is none, UnsupportedError if it is one of Go before 1.18, which kept it
-    elsewhere.
+    Raises NotGoError if there is none, UnsupportedError if it is one of Go before 1.18, which kept it elsewhere.
     """
     old = False
     for address in _candidates(image):
@@ -96,7 +88,7 @@ def _candidates(image: Image) -> list[int]:
 
 
 def _string(image: Image, address: int, limit: int) -> tuple[bytes, int]:
-    """Return A string with a uvarint length before it, and the address after it. Raises CorruptError."""
+    """Return a string with a uvarint length before it, and the address after it. Raises CorruptError."""
     size = 0
     for index in range(4):
         byte = image.read(address + index, 1)[0]
@@ -112,9 +104,7 @@ def _string(image: Image, address: int, limit: int) -> tuple[bytes, int]:
 
 
 def parse_module_text(version: str, text: bytes) -> BuildInfo:
-    """Read the tab-separated lines of the module text (runtime/debug.ParseBuildInfo); unknown lines are
-    passed over.
-    """
+    """Read the tab-separated lines of the module text (runtime/debug.ParseBuildInfo); unknown lines are passed over."""
     if len(text) > 2 * _MARK and text[-_MARK - 1] == 0x0A:
         text = text[_MARK:-_MARK]
     path = ""

@@ -1,8 +1,8 @@
 """The ELF container, as far as a loader looks at it: what lies at which address.
 
-Program headers decide; section headers are only a shortcut to well-known tables, and stripped ones are not
-missed. Written here and not taken from pyelftools, which serves the tests: sixty bytes of header need no
-library, and every count below has a bound before it is used.
+Program headers decide; section headers are only a shortcut to well-known tables, and stripped ones are not missed.
+Written here and not taken from pyelftools, which serves the tests: sixty bytes of header need no library, and every
+count below has a bound before it is used.
 """
 
 import struct
@@ -27,8 +27,9 @@ _MAX_NOTES = 4096
 _CHUNK = 1 << 20
 _READ_COST = 1024
 _MIN_WORK, _WORK_PER_BYTE, _MAX_WORK = 256 << 20, 8, 512 << 20
-"""How much of a file may be read: in bytes, each read counted as 1 kB more, which takes about as long. All structs and
-itabs of a program come to three times its size.
+"""How much of a file may be read: in bytes, each read counted as 1 kB more, which takes about as long.
+
+All structs and itabs of a program come to three times its size.
 """
 
 
@@ -58,11 +59,10 @@ class Note:
 
 
 class Image:
-    """A 64-bit little-endian ELF program for a supported machine; addresses are those the linker gave (no
-    load bias).
+    """A 64-bit little-endian ELF program for a supported machine; addresses are those the linker gave (no load bias).
 
-    Raises NotGoError if the file is no ELF program, UnsupportedError if it is one for another machine,
-    CorruptError if its headers contradict the file.
+    Raises NotGoError if the file is no ELF program, UnsupportedError if it is one for another machine, CorruptError if
+    its headers contradict the file.
     """
 
     def __init__(self, source: Source) -> None:
@@ -121,9 +121,7 @@ class Image:
     def _section_headers(
         self, offset: int, entry: int, count: int, names_index: int
     ) -> Mapping[str, tuple[int, int]]:
-        """Name to (address, size) of the sections that are loaded and in the file; empty if there is no
-        usable table.
-        """
+        """Name to (address, size) of the sections that are loaded and in the file; empty without a usable table."""
         if not offset or entry != 64 or not names_index < count <= _MAX_HEADERS:
             return {}
         try:
@@ -154,13 +152,15 @@ class Image:
         return address - segment.address + segment.offset
 
     def read(self, address: int, size: int) -> bytes:
-        """`size` bytes as they are in memory after relocation. Raises CorruptError if they are not all in one
-        segment.
+        """`size` bytes as they are in memory after relocation.
+
+        Raises CorruptError if they are not all in one segment, LimitError if too much of this file was read.
         """
+        offset = self.file_offset(address, size)
         self._work_left -= _READ_COST + size
         if self._work_left < 0:
             raise LimitError("is too large or too tangled to be read; was it made to mislead?")
-        data = self.source.read(self.file_offset(address, size), size)
+        data = self.source.read(offset, size)
         return self._relocations.apply(data, address) if self._relocations is not None else data
 
     def word(self, address: int) -> int:
@@ -168,11 +168,10 @@ class Image:
         return int.from_bytes(self.read(address, 8), "little")
 
     def chunks(self, start: int, end: int, overlap: int = 0) -> Iterator[tuple[int, bytes]]:
-        """Return the bytes of [start, end) in pieces of 1 MB, each with its address, each reaching `overlap`
-        bytes into the next.
+        """Yield the bytes of [start, end) in pieces of 1 MB, each with its address.
 
-        Raises CorruptError if the range isn't in one segment, or if this file has already been searched for
-        too long.
+        Each piece reaches `overlap` bytes into the next. Raises CorruptError if the range is not in one segment,
+        LimitError if too much of this file was read.
         """
         self.file_offset(start, end - start)
         for address in range(start, end, _CHUNK):

@@ -17,9 +17,7 @@ class ExecutableError(Exception):
 
 
 class NotGoError(ExecutableError):
-    """The file is no Go program, or one without build info. Nothing is wrong with it; there is nothing to
-    trace.
-    """
+    """The file is no Go program, or one without build info. Nothing is wrong with it; there is nothing to trace."""
 
 
 class UnsupportedError(ExecutableError):

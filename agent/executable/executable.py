@@ -46,18 +46,15 @@ def _naming(method: _M) -> _M:
 class Executable:
     """A Go program in a file: build info, functions, types and places for probes.
 
-    Addresses are those the linker gave; in a position-independent program (`pie`) they are shifted at run
-    time, file offsets are not. Everything is looked up on demand and may raise ExecutableError (a file can be
-    damaged anywhere).
+    Addresses are those the linker gave; in a position-independent program (`pie`) they are shifted at run time, file
+    offsets are not. Everything is looked up on demand and may raise ExecutableError (a file can be damaged anywhere).
 
-    Raises ExecutableError if the file can't be read, NotGoError if it is no Go program, UnsupportedError if
-    it is one of another kind than this agent reads, CorruptError if it is damaged.
+    Raises ExecutableError if the file can't be read, NotGoError if it is no Go program, UnsupportedError if it is one
+    of another kind than this agent reads, CorruptError if it is damaged.
     """
 
     def __init__(self, path: str, *, fd: int | None = None) -> None:
-        """Open `path`; with `fd`, read that open file instead (it is duplicated) and use `path` in messages
-        only.
-        """
+        """Open `path`; with `fd`, read that open file instead (it is duplicated) and use `path` in messages only."""
         self.path = path
         self._source = Source(path, fd)
         self._last_body: tuple[Function, Body] | None = None
@@ -139,8 +136,7 @@ class Executable:
 
     @_naming
     def structs(self, names: Collection[str]) -> Mapping[str, Struct]:
-        """Return the struct types with these names (`net/http.Request`), by wanted name; missing where there
-        is none.
+        """Return the struct types with these names (`net/http.Request`), by wanted name; missing where there is none.
 
         A package's own type goes before a vendored copy of it. See structreader.StructReader.find.
         """
@@ -153,9 +149,7 @@ class Executable:
 
     @_naming
     def map_geometry(self, name: str) -> MapGeometry | None:
-        """Where keys and elems are in a Swiss map of this type (`net/http.Header`); None before Go 1.24 or
-        without the type.
-        """
+        """Where keys and elems are in Swiss maps of a type (`net/http.Header`); None before Go 1.24 or without it."""
         return find_map_geometry(self._image, self._tables[1], self._scan, name)
 
     @_naming
@@ -165,9 +159,7 @@ class Executable:
 
     @_naming
     def type_name(self, address: int) -> str | None:
-        """Return the full name of the type whose descriptor is at `address`, such as `*net/http.body`; None
-        if none is there.
-        """
+        """Return the full name of the type described at `address`, such as `*net/http.body`; None if none is there."""
         return self._names.at(address)
 
     @_naming
@@ -177,9 +169,7 @@ class Executable:
 
     @_naming
     def return_places(self, function: Function) -> tuple[Place, ...]:
-        """Where to probe returns from a function; empty if it has none. Raises NoPlaceError if it can't be
-        decoded.
-        """
+        """Where to probe returns from a function; empty if it has none. Raises NoPlaceError if it can't be decoded."""
         return self._body(function).returns()
 
     def _body(self, function: Function) -> Body:

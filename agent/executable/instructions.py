@@ -5,13 +5,10 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 PROLOGUE = 16
-"""How many instructions from its start on are looked at for a function's entry. A stack check takes 5 at
-most.
-"""
+"""How many instructions from its start on are looked at for a function's entry. A stack check takes 5 at most."""
 
 _MORESTACK = 64
-"""How many the path through runtime.morestack back to the start may have: it saves and restores the argument
-registers.
+"""How many the path through runtime.morestack back to the start may have: it saves and restores the argument registers.
 """
 
 
@@ -53,10 +50,9 @@ def choose_entry(
 ) -> Entry:
     """Choose the cheapest instruction that every call reaches once, with the arguments as the caller left them.
 
-    That is the first emulated one behind the stack check; where something stops the search before it, the
-    check's own branch; else the function's first instruction. `ends_search` holds the addresses of
-    instructions after which the arguments may be gone: they write memory or a register that may hold one, or
-    lead elsewhere.
+    That is the first emulated one behind the stack check; where something stops the search before it, the check's own
+    branch; else the function's first instruction. `ends_search` holds the addresses of instructions after which the
+    arguments may be gone: they write memory or a register that may hold one, or lead elsewhere.
     """
     start = body[0].address
     jumps = {at.address: to for at, to in ((at, jump(at)) for at in body) if to is not None}

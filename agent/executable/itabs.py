@@ -1,6 +1,4 @@
-"""Itabs: the words that tell a value's type in an interface (internal/abi/iface.go; runtime/iface.go:
-itabsinit).
-"""
+"""Itabs: the words that tell a value's type in an interface (internal/abi/iface.go; runtime/iface.go: itabsinit)."""
 
 import struct
 from collections.abc import Iterator, Mapping
@@ -27,8 +25,7 @@ class Itab:
 
 
 def read_itabs(image: Image, module: Moduledata, names: TypeNames) -> Mapping[int, Itab]:
-    """Address to meaning of each itab the linker made; those the program makes at run time are not in the
-    file.
+    """Address to meaning of each itab the linker made; those the program makes at run time are not in the file.
 
     Raises CorruptError.
     """

@@ -1,8 +1,7 @@
-"""The geometry of Swiss maps (Go >= 1.24), read from the map type's own group type (internal/runtime/maps:
-group.go).
+"""The geometry of Swiss maps (Go >= 1.24), read from the map type's own group type (internal/runtime/maps: group.go).
 
-A group is a control word and eight slots, either {key, elem} eight times or, with GOEXPERIMENT=mapsplitgroup,
-eight keys and then eight elems. The compiler describes the group as a struct, so both are read, not assumed.
+A group is a control word and eight slots, either {key, elem} eight times or, with GOEXPERIMENT=mapsplitgroup, eight
+keys and then eight elems. The compiler describes the group as a struct, so both are read, not assumed.
 """
 
 import struct
@@ -21,9 +20,7 @@ _MAX_MAPS = 1 << 12
 
 @dataclass(frozen=True, slots=True)
 class MapGeometry:
-    """Where keys and elems stand in a group, all in bytes but `slots`: key i is at key_offset + i *
-    key_stride.
-    """
+    """Where keys and elems stand in a group, all in bytes but `slots`: key i is at key_offset + i * key_stride."""
 
     group_size: int
     slots: int
@@ -34,8 +31,7 @@ class MapGeometry:
 
 
 def find_map_geometry(image: Image, module: Moduledata, scan: TypeScan, name: str) -> MapGeometry | None:
-    """Return the geometry of a defined map type such as `net/http.Header`; None if the program has no such
-    type or an older map.
+    """Return the geometry of a defined map type such as `net/http.Header`; None without such a type or with older maps.
 
     Raises CorruptError.
     """

@@ -1,8 +1,7 @@
 """`runtime.moduledata`: where a Go program keeps its text, its types and its itabs (runtime/symtab.go).
 
-It is found by the function table's address, which is its first word. Where the words needed here stand
-depends on the Go release; for a release that isn't in the table below, the struct is described by its own
-type information.
+It is found by the function table's address, which is its first word. Where the words needed here stand depends on the
+Go release; for a release that isn't in the table below, the struct is described by its own type information.
 """
 
 import struct
@@ -22,9 +21,7 @@ _MAX_TEXT_SECTIONS = 64
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Word indices in moduledata. From Go 1.27 itabs are a range from `types` on, before that a slice of
-    pointers.
-    """
+    """Word indices in moduledata. From Go 1.27 itabs are a range from `types` on, before that a slice of pointers."""
 
     types: int
     etypes: int
@@ -35,7 +32,6 @@ class Layout:
 
 
 KNOWN: Mapping[int, Layout] = {
-    18: Layout(types=35, etypes=36, text_sections=39, itabs=45),
     19: Layout(types=35, etypes=36, text_sections=39, itabs=45),
     **dict.fromkeys(range(20, 26), Layout(types=37, etypes=38, text_sections=41, itabs=47)),
     26: Layout(types=37, etypes=38, text_sections=42, itabs=48),
@@ -65,7 +61,7 @@ class Moduledata:
     text_sections: tuple[TextSection, ...]
     types: int
     etypes: int
-    itabs: tuple[int, ...] | tuple[int, int]
+    itabs: tuple[int, int]
     itabs_are_range: bool
     known_layout: bool
 
@@ -175,8 +171,8 @@ def _text_sections(image: Image, address: int, count: int) -> tuple[TextSection,
 def describe(image: Image, words: tuple[int, ...]) -> Layout | None:
     """Return the layout of moduledata by the program's own type information, or None.
 
-    Any two words near each other might be `types` and `etypes`. Those are, by which a description of
-    moduledata is found that says that they are.
+    Any two words near each other might be `types` and `etypes`. Those are, by which a description of moduledata is
+    found that says that they are.
     """
     tried: set[tuple[int, int]] = set()
     for types_at in range(30, 48):

@@ -1,8 +1,8 @@
 """The function table every Go program carries for its own tracebacks; stripping can't remove it.
 
-Layout of Go 1.18 and later (runtime/symtab.go: pcHeader, functab, _func): a header with the offsets of its
-parts; `functab`, pairs of u32 (entry offset from the text's start, offset of the _func), one more entry than
-functions; each _func begins with its entry offset again and the offset of its name in the name table.
+Layout of Go 1.18 and later (runtime/symtab.go: pcHeader, functab, _func): a header with the offsets of its parts;
+`functab`, pairs of u32 (entry offset from the text's start, offset of the _func), one more entry than functions; each
+_func begins with its entry offset again and the offset of its name in the name table.
 """
 
 import struct
@@ -29,9 +29,7 @@ _MAX_SPAN = 32 << 20
 
 @dataclass(frozen=True, slots=True)
 class Pclntab:
-    """A function table: addresses of its parts, `functions` is how many it lists. Magic ..f0 is Go 1.18, ..f1
-    Go 1.20.
-    """
+    """A function table: addresses of its parts; `functions` is how many it lists. Magic ..f0 is Go 1.18, ..f1 1.20."""
 
     address: int
     magic: int
@@ -43,9 +41,7 @@ class Pclntab:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A function: offset from the text's start and size up to the next one, in bytes (so padding is
-    included).
-    """
+    """A function: offset from the text's start and size up to the next one, in bytes (so padding is included)."""
 
     name: str
     offset: int
@@ -89,12 +85,11 @@ def parse_header(image: Image, address: int) -> Pclntab | None:
 
 
 def find_entries(image: Image, table: Pclntab, names: Collection[str]) -> Mapping[str, list[Entry]]:
-    """Return the functions called by one of `names`, or by one of them behind `vendor/` or `*/vendor/`; by
-    wanted name.
+    """Return the functions called by one of `names`, or by one of them behind `vendor/` or `*/vendor/`; by wanted name.
 
-    Where a name is in the table twice, the larger body is the function and the other its ABI wrapper
-    (cmd/internal/obj: ABI0 and ABIInternal); instances of generic functions share a name that ends in `[...]`
-    and are all kept. Raises CorruptError if the table is damaged.
+    Where a name is in the table twice, the larger body is the function and the other its ABI wrapper (cmd/internal/obj:
+    ABI0 and ABIInternal); instances of generic functions share a name that ends in `[...]` and are all kept. Raises
+    CorruptError if the table is damaged.
     """
     offsets = _name_offsets(image, table, names)
     found: dict[str, list[Entry]] = {}
@@ -148,8 +143,7 @@ def _name_offsets(image: Image, table: Pclntab, names: Collection[str]) -> dict[
 def _by_name_offset(image: Image, table: Pclntab, wanted: Collection[int]) -> Iterator[tuple[int, int, int]]:
     """(name offset, entry offset, size) of each function whose name offset is wanted.
 
-    One pass over all functions in batches. The _funcs stand in the functab's order, so a batch's are one
-    short range.
+    One pass over all functions in batches. The _funcs stand in the functab's order, so a batch's are one short range.
     """
     wanted = frozenset(wanted)
     if not wanted:
@@ -161,7 +155,7 @@ def _by_name_offset(image: Image, table: Pclntab, wanted: Collection[int]) -> It
         low, high = min(where), max(where)
         if high - low > _MAX_SPAN or low & 3:
             raise CorruptError("has a function table that is out of order")
-        words = memoryview(image.read(table.functab + low, high - low + 8)).cast("I")
+        words = memoryview(image.read(table.functab + low, (high - low & ~3) + 8)).cast("I")
         base = (low >> 2) - 1
         name_offsets = [words[(offset >> 2) - base] for offset in where]
         if wanted.isdisjoint(name_offsets):

@@ -1,8 +1,8 @@
 """Where in a function a probe goes.
 
-A uprobe on an emulated instruction costs a tenth of one that is single-stepped, and the first instruction of
-a Go function runs again after its stack has grown. So entry probes go behind the stack check, on the first
-instruction that the kernel emulates and before which the arguments are untouched.
+A uprobe on an emulated instruction costs a tenth of one that is single-stepped, and the first instruction of a Go
+function runs again after its stack has grown. So entry probes go behind the stack check, on the first instruction that
+the kernel emulates and before which the arguments are untouched.
 """
 
 from dataclasses import dataclass
@@ -21,9 +21,7 @@ _MAX_RETURNS = 512
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A function as the linker put it: `name` as found (it may be vendored), `size` in bytes up to the next
-    function.
-    """
+    """A function as the linker put it: `name` as found (it may be vendored), `size` in bytes up to the next one."""
 
     name: str
     address: int
@@ -35,9 +33,8 @@ class Function:
 class Place:
     """An instruction to put a uprobe on.
 
-    `emulated`: the kernel doesn't single-step it. `after_stack_check`: it runs once a call; otherwise a stack
-    that has to grow makes it run twice, and what it triggers must bear that. For returns both say what is
-    true of them: they run once.
+    `emulated`: the kernel doesn't single-step it. `after_stack_check`: it runs once a call; otherwise a stack that has
+    to grow makes it run twice, and what it triggers must bear that. A return runs once.
     """
 
     symbol: str
@@ -75,9 +72,7 @@ class Body:
         return self._place(choice.instruction, "entry", emulated=choice.emulated, once=choice.once)
 
     def returns(self) -> tuple[Place, ...]:
-        """Where to probe a return: every return instruction. Empty for a function that never returns by
-        itself.
-        """
+        """Where to probe a return: every return instruction. Empty for a function that never returns by itself."""
         found = self._architecture.returns(self._instructions)
         if len(found) > _MAX_RETURNS:
             raise NoPlaceError(f"{self._function.name}: it returns in {len(found)} places")

@@ -1,8 +1,7 @@
 """RELATIVE relocations of a position-independent program, for linkers that leave the targets empty.
 
-Go's own linker, bfd and gold store each addend in place too, so that the file's bytes can be read as they
-are; and packed relocations (DT_RELR) have no other place for it. lld leaves zeros unless told
---apply-dynamic-relocs.
+Go's own linker, bfd and gold store each addend in place too, so that the file's bytes can be read as they are; and
+packed relocations (DT_RELR) have no other place for it. lld leaves zeros unless told --apply-dynamic-relocs.
 """
 
 from __future__ import annotations
@@ -48,8 +47,8 @@ class Relocations:
 def find_relocations(image: Image, dynamic: tuple[int, int]) -> Relocations | None:
     """Return the relocations of `image`, or None if it has none or they are all in place already.
 
-    `dynamic` is offset and size of PT_DYNAMIC. Whether they are in place is seen from a sample over the whole
-    table. Raises CorruptError if there are more of them than any linker makes.
+    `dynamic` is offset and size of PT_DYNAMIC. Whether they are in place is seen from a sample over the whole table.
+    Raises LimitError if there are more of them than any linker makes.
     """
     offset, size = dynamic
     if not size or offset + size > image.source.size:

@@ -1,8 +1,9 @@
-"""Go's runtime type information: type descriptors, read one by one (internal/abi/type.go; before Go 1.21
-runtime/type.go).
+"""Go's runtime type information: type descriptors, read one by one (internal/abi/type.go, before 1.21 runtime/type.go).
 
-Descriptors survive stripping, because the running program needs them. This room knows their bytes; what is
-made of them stands in structs.py, maps.py and itabs.py.
+
+
+Descriptors survive stripping, because the running program needs them. This room knows their bytes; what is made of them
+stands in structs.py, maps.py and itabs.py.
 """
 
 import struct
@@ -27,8 +28,9 @@ _EMBEDDED = 8
 """Flag in a field's name (abi.NewName)."""
 
 _UNCOMMON_AT = {ARRAY: 72, 18: 64, 19: 56, INTERFACE: 80, POINTER: 56, 23: 56, STRUCT: 80}
-"""Size of each kind's descriptor, behind which the uncommon part stands: array, chan, func, interface,
-pointer, slice, struct; 48 for all others but maps, whose size changed with the releases.
+"""Size of each kind's descriptor, behind which the uncommon part stands.
+
+They are array, chan, func, interface, pointer, slice and struct; all others have 48, but maps, which changed.
 """
 
 _MAP_SIZES = (88, 112, 136, 96, 104, 120, 128, 144, 152)
@@ -40,9 +42,7 @@ _MAX_FIELDS = 1 << 14
 
 @dataclass(frozen=True, slots=True)
 class Type:
-    """The common head of a descriptor: size of a value in bytes, flags, kind, offset of its string from
-    `types`.
-    """
+    """The common head of a descriptor: size of a value in bytes, flags, kind, offset of its string from `types`."""
 
     size: int
     flags: int
@@ -68,6 +68,7 @@ def parse_type(data: bytes) -> Type:
 
 def read_name(image: Image, address: int) -> tuple[str, bool]:
     """Return A name (abi.Name: flags, uvarint length, bytes) and whether it is that of an embedded field.
+
     Raises CorruptError.
     """
     segment = image.segment(address, 2)
@@ -102,8 +103,9 @@ def read_fields(image: Image, descriptor: int) -> Iterator[RawField]:
 
 
 def package_path(image: Image, types: int, descriptor: int, kind: int) -> str:
-    """Return the package of a defined type, as found (so it may be vendored), or empty. Not for maps. Raises
-    CorruptError.
+    """Return the package of a defined type, as found (so it may be vendored), or empty.
+
+    Not for maps. Raises CorruptError.
     """
     (offset,) = struct.unpack("<i", image.read(descriptor + _UNCOMMON_AT.get(kind, TYPE_SIZE), 4))
     return read_name(image, types + offset)[0] if offset > 0 else ""
@@ -121,9 +123,7 @@ def map_package_paths(image: Image, types: int, descriptor: int) -> Iterator[tup
 
 
 def type_part(text: str) -> str:
-    """Return the type's own name in its string: `Pointer[net/http.response]` of
-    `atomic.Pointer[net/http.response]`.
-    """
+    """Return the type's own name in its string: `Pointer[net/http.response]` of `atomic.Pointer[net/http.response]`."""
     bracket = text.find("[")
     dot = text.find(".", 0, bracket if bracket >= 0 else len(text))
     return text[dot + 1 :]

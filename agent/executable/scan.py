@@ -15,8 +15,8 @@ from agent.executable.errors import LimitError
 _FLAGS_AT, _ALIGN_AT, _FIELD_ALIGN_AT, _KIND_AT = 20, 21, 22, 23
 _MAX_FLAGS = 64
 _ALIGNMENTS = frozenset({1, 2, 4, 8})
-_KINDS = {rtti.STRUCT: 1, rtti.MAP: 1}
-_TABLE = bytes(_KINDS.get(value & 31, 0) for value in range(256))
+_KINDS = (rtti.STRUCT, rtti.MAP)
+_TABLE = bytes(value & 31 in _KINDS for value in range(256))
 
 _MAX_CANDIDATES = 1 << 19
 _MAX_NAME = 1 << 10
@@ -63,7 +63,7 @@ class TypeScan:
 
     def _scan(self) -> None:
         """Find the candidates, as offsets from `types`."""
-        found = {kind: array("L") for kind in _KINDS}
+        found = {kind: array("Q") for kind in _KINDS}
         if self._size <= _MAX_LOADED:
             self._data = self._image.read(self._types, self._size)
         end = self._types + self._size

@@ -36,9 +36,9 @@ class StructReader:
     def find(self, names: Collection[str]) -> Mapping[str, Struct]:
         """Return the structs called by one of `names`; missing where there is none.
 
-        A package's own type goes before vendored copies, the standard library's vendored copy before others.
-        Where types of one package share a name, as those that functions declare can, and their fields would
-        have different offsets, none is returned.
+        A package's own type goes before vendored copies, the standard library's vendored copy before others. Where
+        types of one package share a name, as those that functions declare can, and their fields would have different
+        offsets, none is returned.
         """
         self._fields_left = _MAX_FIELDS_WANTED
         chosen: dict[str, Struct] = {}

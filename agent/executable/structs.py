@@ -9,8 +9,7 @@ _MAX_EMBEDDED = 1024
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A field of a struct: offset from the struct's start and size of its type, in bytes; `type` is as Go
-    prints it.
+    """A field of a struct: offset from the struct's start and size of its type, in bytes; `type` is as Go prints it.
 
     `struct` describes the field's type where that is a struct by value.
     """
@@ -25,11 +24,10 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Struct:
-    """A struct type. `name` is as in `net/http.Request`, `package` its package's path as found (it may be
-    vendored).
+    """A struct type. `name` is as in `net/http.Request`, `package` its package's path as found (it may be vendored).
 
-    `size` is in bytes; fields called `_` are left out, as nothing can name them. Types without a name have an
-    empty one.
+    `size` is in bytes; fields called `_` are left out, as nothing can name them. Types without a name have an empty
+    one.
     """
 
     name: str
@@ -40,8 +38,8 @@ class Struct:
     def offset(self, path: str) -> int | None:
         """Bytes from the struct's start to a field, or None if there is none.
 
-        `path` may go through structs by value (`cw.res`), and as in Go a field of an embedded one may be
-        named directly. It does not go through pointers: what they point to is another struct.
+        `path` may go through structs by value (`cw.res`), and as in Go a field of an embedded one may be named
+        directly. It does not go through pointers: what they point to is another struct.
         """
         struct: Struct | None = self
         total = 0
@@ -54,8 +52,7 @@ class Struct:
         return total
 
     def find(self, name: str) -> tuple[int, Field] | None:
-        """Return A field of this struct or, by Go's rule for promoted fields, of the structs embedded in it
-        by value.
+        """Return A field of this struct or, by Go's rule for promoted fields, of the structs embedded in it by value.
 
         Returns its offset and itself; None where there is none or two are equally deep.
         """
@@ -80,9 +77,7 @@ class Struct:
 
 
 def split_type(name: str) -> tuple[str, str]:
-    """Package path and own name of a type: `gopkg.in/yaml.v3.Node` is Node of gopkg.in/yaml.v3, as is
-    `gopkg.in/yaml%2ev3.Node`.
-    """
+    """Package path and own name of a type: `gopkg.in/yaml.v3.Node`, also spelled `yaml%2ev3`, is a Node."""
     head, bracket, arguments = name.partition("[")
     package, _, own = head.rpartition(".")
     return package.replace("%2e", "."), own + bracket + arguments
@@ -96,9 +91,8 @@ def same_package(found: str, wanted: str) -> bool:
 def candidates_of(path: str) -> Iterator[tuple[str, str]]:
     """(type, field path) that a path such as `net/http.Request.URL` may mean, likeliest first.
 
-    The type's name follows the first dot after the last slash; where the last element of the package path
-    holds dots itself (`gopkg.in/yaml.v3.Node.Kind`), a later one. Written `yaml%2ev3`, as the linker does,
-    there is no doubt.
+    The type's name follows the first dot after the last slash; where the last element of the package path holds dots
+    itself (`gopkg.in/yaml.v3.Node.Kind`), a later one. Written `yaml%2ev3`, as the linker does, there is no doubt.
     """
     start = path.partition("[")[0].rfind("/") + 1
     bracket, close = path.find("[", start), path.rfind("]")
@@ -108,8 +102,7 @@ def candidates_of(path: str) -> Iterator[tuple[str, str]]:
 
 
 def field_offset(structs: Mapping[str, Struct], path: str) -> int | None:
-    """Bytes from a struct's start to a field of it, as in `net/http.Request.Method`; None if `structs`
-    doesn't know.
+    """Bytes from a struct's start to a field of it, as in `net/http.Request.Method`; None if `structs` doesn't know.
 
     `structs` is by wanted name, as Executable.structs gives it for the types of `types_of`.
     """

@@ -236,6 +236,13 @@ def test_a_function_table_with_gaps(forge: Forge, tmp_path: Path) -> None:
     assert apart(hostile.attack_file, forge.write(tmp_path / "gaps", bytes(64))) == []
 
 
+@pytest.mark.parametrize("shift", [1, 2, 3])
+def test_a_function_table_out_of_step(forge: Forge, tmp_path: Path, shift: int) -> None:
+    at = forge.functab + 8 * (forge.table.functions - 1) + 4
+    struct.pack_into("<I", forge.data, at, struct.unpack_from("<I", forge.data, at)[0] + shift)
+    assert apart(hostile.attack_file, forge.write(tmp_path / "step", bytes(64))) == []
+
+
 def test_two_million_functions(forge: Forge, tmp_path: Path) -> None:
     """A table of functions that all have the wanted name."""
     base, count = Forge.ADDRESS, 2 << 20

@@ -1,7 +1,7 @@
 """Builds the Go programs of tests/apps, each in any Go release and link mode that the agent has to cope with.
 
-A program is built once: it stays under build/apps of this checkout, under a name made of its sources and
-options. Several test runs may ask for the same one at the same time.
+A program is built once: it stays under build/apps of this checkout, under a name made of its sources and options.
+Several test runs may ask for the same one at the same time.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ STRIPPED_MODES = {
 }
 """Mode to (link mode of its unstripped twin, how it is stripped).
 
-`flags`: by `-ldflags="-s -w"`. `strip`: by strip(1). `sections`: by those flags, and then the section headers
-are removed. `targets`: the words that relocations will fill are zeroed, as lld leaves them.
+`flags`: by `-ldflags="-s -w"`. `strip`: by strip(1). `sections`: by those flags, and then the section headers are
+removed. `targets`: the words that relocations will fill are zeroed, as lld leaves them.
 """
 
 MODES = (*LINK_MODES, *STRIPPED_MODES)
@@ -111,8 +111,8 @@ def build(
     """The program in directory `app` (a name is one below tests/apps), built by Go release `go`.
 
     `mode` is one of MODES; see twin_of for the program with symbols that belongs to a stripped one. `experiment` is a
-    GOEXPERIMENT. No cgo unless asked for or needed by the link mode. Raises RuntimeError with the compiler's words if it
-    can't be built.
+    GOEXPERIMENT. No cgo unless asked for or needed by the link mode. Raises RuntimeError with the words of the compiler
+    if it can't be built.
     """
     source = APPS / app if isinstance(app, str) else app
     link, strip = STRIPPED_MODES.get(mode, (mode, ""))
