@@ -38,6 +38,7 @@ from agent.kernel.features import Features, features
 from agent.kernel.privileges import lockdown
 from agent.kernel.programs import PROCESS_OBJECT, Programs
 from agent.libraries import LIBRARIES
+from agent.offsets.table import TableError, load
 from agent.paths import object_file, packaged_offsets
 
 _EPILOG = """\
@@ -59,7 +60,6 @@ _STYLES = {
     Level.FAILURE: Style.BAD,
 }
 _LABEL = max(len(level.name) for level in Level) + 2
-_MAX_OFFSETS = 64 << 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -144,23 +144,14 @@ def _programs(found: Features, kernel: Kernel) -> Iterator[Finding]:
 
 
 def _offsets(path: Path) -> Finding:
-    """Look at the table of offsets: it is there, and it is JSON."""
-    lacking = "Fields that executables don't describe themselves stay unknown"
+    """Look at the table of offsets: it is there, and in order."""
     try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_OFFSETS + 1)
-        if len(data) > _MAX_OFFSETS:
-            return Finding(OFFSETS, "table", Level.LIMIT, f"{lacking}: {path} is too large to be a table.")
-        json.loads(data)
-    except FileNotFoundError:
-        return Finding(
-            OFFSETS, "table", Level.LIMIT, f"{lacking}: there is no {path}, which packages bring along."
-        )
-    except OSError as error:
-        return Finding(OFFSETS, "table", Level.LIMIT, f"{lacking}: {path} can't be read, {error.strerror}.")
-    except (ValueError, RecursionError) as error:
-        return Finding(OFFSETS, "table", Level.LIMIT, f"{lacking}: {path} isn't valid JSON, {error}.")
-    return Finding(OFFSETS, "table", Level.OK, f"Offsets that executables don't tell come from {path}.")
+        table = load(path)
+    except TableError as error:
+        text = f"Fields that executables don't describe themselves stay unknown: {error}."
+        return Finding(OFFSETS, "table", Level.LIMIT, text)
+    text = f"Offsets that executables don't tell come from {path}, made on {table.generated:%Y-%m-%d}."
+    return Finding(OFFSETS, "table", Level.OK, text)
 
 
 def as_json(findings: Sequence[Finding], status: int) -> dict[str, object]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
 
 from agent.commands import EXIT_OK, CommandError
 from agent.commands.plan_json import as_json
@@ -19,7 +20,8 @@ from agent.executable import Executable, ExecutableError
 from agent.kernel import btf
 from agent.libraries import LIBRARIES
 from agent.offsets.resolve import Resolver
-from agent.paths import object_file
+from agent.offsets.table import TableError, load
+from agent.paths import object_file, packaged_offsets
 from agent.plan import make_plan
 
 _EPILOG = """\
@@ -35,17 +37,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
     parser.epilog = _EPILOG
     parser.add_argument("target", metavar="PATH|PID", help="the program's file, or a process that runs it")
+    parser.add_argument(
+        "--offsets",
+        metavar="FILE",
+        type=Path,
+        help="use this table of field offsets instead of the installed one",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     parser.add_argument("--modules", action="store_true", help="list all modules, however many there are")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the plan of an executable."""
-    types = object_types()
+    types, resolver = object_types(), _resolver(arguments.offsets)
     with open_target(arguments.target) as target:
         try:
             with Executable(target.path, fd=target.fd) as executable:
-                plan = make_plan(executable, types, Resolver())
+                plan = make_plan(executable, types, resolver)
                 info = executable.build_info
         except ExecutableError as error:
             raise CommandError(str(error)) from None
@@ -56,6 +64,21 @@ def run(arguments: argparse.Namespace) -> int:
         text = "\n".join(as_text(plan, info, target, terminal, all_modules=arguments.modules))
     sys.stdout.write(text + "\n")
     return EXIT_OK
+
+
+def _resolver(given: Path | None) -> Resolver:
+    """Resolve by type information, and by the table where there is one. Raises CommandError.
+
+    Without the installed table a plan can still be made: what it lacks is in it, with the reason. A damaged one, or
+    one that was asked for and isn't there, is an error.
+    """
+    path = given or packaged_offsets()
+    if given is None and not path.exists():
+        return Resolver()
+    try:
+        return Resolver(load(path))
+    except TableError as error:
+        raise CommandError(f"the offset table can't be used: {error}") from None
 
 
 def object_types() -> dict[str, btf.Btf]:

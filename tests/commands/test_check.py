@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from agent.commands.findings import Finding, Level
 from agent.commands.terminal import Terminal
 from agent.kernel.features import features
 from agent.libraries import LIBRARIES
+from agent.offsets.table import Table
 from agent.paths import object_file
 from tests.commands.conftest import POWERLESS, Gospan, as_nobody, gospan_process
 
@@ -190,12 +192,16 @@ def test_offsets_table(
         return finding["level"], finding["sentence"]
 
     level, sentence = level_and_sentence()
-    assert (level, f"there is no {path}, which packages bring along." in sentence) == ("limit", True)
+    assert level == "limit"
+    assert sentence.startswith(f"Fields that executables don't describe themselves stay unknown: {path}: ")
     path.write_text("{")
     level, sentence = level_and_sentence()
-    assert (level, "isn't valid JSON" in sentence) == ("limit", True)
-    path.write_text("{}")
-    assert level_and_sentence() == ("ok", f"Offsets that executables don't tell come from {path}.")
+    assert (level, "is damaged" in sentence) == ("limit", True)
+    path.write_text(Table(datetime(2026, 2, 3, tzinfo=timezone.utc), {}).dump())
+    assert level_and_sentence() == (
+        "ok",
+        f"Offsets that executables don't tell come from {path}, made on 2026-02-03.",
+    )
 
 
 def test_lines_of_the_verifier_stay_lines() -> None:

@@ -142,6 +142,35 @@ def test_what_is_off_is_told_with_its_reason(gospan: Gospan) -> None:
     assert "(http.ServeMux has patterns since Go 1.22)" in flat
 
 
+def test_offset_table(gospan: Gospan, tmp_path: Path) -> None:
+    """What the executable doesn't describe comes from the table; the rest doesn't."""
+    path = golang.build("http_server", go="1.21.13")
+    table = tmp_path / "offsets.json"
+    offsets = {
+        name: [{"from": "1.21.13", "to": "1.21.13", "offset": 424}]
+        for name in ("net/http.Request.pat", "net/http.pattern.str", "net/http.Request.Method")
+    }
+    standard = {"versions": ["1.21.13"], "offsets": offsets}
+    document = {"schema": 1, "generated": "2026-02-03T04:05:06Z", "modules": {"std": standard}}
+    table.write_text(json.dumps(document))
+    result = gospan("inspect", str(path), "--json", "--offsets", str(table))
+    assert (result.status, result.err) == (0, "")
+    [library] = json.loads(result.out)["libraries"]
+    fields = {one["field"]: (one["offset"], one["source"]) for one in library["fields"]}
+    assert fields["net/http.Request.pat"] == fields["net/http.pattern.str"] == (424, "offsets.json")
+    assert fields["net/http.Request.Method"] == (0, "type information")
+    assert "http.route" not in [one["what"] for one in library["off"]]
+
+    table.write_text("[]")
+    refused(
+        gospan("inspect", str(path), "--offsets", str(table)),
+        f"the offset table can't be used: {table}: is damaged: the table is no JSON object",
+    )
+    result = gospan("inspect", str(path), "--offsets", f"{tmp_path}/none")
+    assert (result.status, result.out) == (1, "")
+    assert f"{tmp_path}/none" in result.err
+
+
 def test_replaced_modules_and_a_program_without_libraries(
     replacing: Path, gospan: Gospan, valid: Callable[[Any], Any]
 ) -> None:
