@@ -66,7 +66,7 @@ def decode(code: bytes, address: int) -> list[Instruction]:
     """
     disassembler = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
     found = [
-        Instruction(at, code[at - address : at - address + size], f"{mnemonic} {operands}".rstrip())
+        Instruction(at, code[at - address : at - address + size], mnemonic, operands)
         for at, size, mnemonic, operands in disassembler.disasm_lite(code, address)
     ]
     end = found[-1].address + len(found[-1].code) if found else address
@@ -104,9 +104,13 @@ def entry(body: list[Instruction]) -> Entry:
     """Return the best instruction for an entry probe: `PUSHQ BP` behind the stack check, from Go 1.21 on."""
     disassembler = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
     disassembler.detail = True
+    found = (
+        (instruction.address, _jump(instruction)) for instruction in body if instruction.mnemonic[0] == "j"
+    )
+    jumps = {address: jump for address, jump in found if jump is not None}
     code = b"".join(instruction.code for instruction in body[:PROLOGUE])
-    ends = {detail.address for detail in disassembler.disasm(code, body[0].address) if _ends_search(detail)}
-    return choose_entry(body, jump=_jump, is_emulated=is_emulated, ends_search=ends)
+    ends = map(_ends_search, disassembler.disasm(code, body[0].address))
+    return choose_entry(body, jumps=jumps, is_emulated=is_emulated, ends_search=ends)
 
 
 def _ends_search(detail: capstone.CsInsn) -> bool:

@@ -70,17 +70,13 @@ def decode(code: bytes, address: int) -> list[Instruction]:
     while words and words[-1] == b"\0\0\0\0":
         words.pop()
     disassembler = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM)
-    texts = [
-        f"{mnemonic} {operands}".rstrip()
-        for _, _, mnemonic, operands in disassembler.disasm_lite(b"".join(words[:PROLOGUE]), address)
-    ]
+    texts = [text[2:] for text in disassembler.disasm_lite(b"".join(words[:PROLOGUE]), address)]
     if not words or len(texts) < min(len(words), PROLOGUE):
         raise NoPlaceError(f"its body can't be decoded at {address + 4 * len(texts):#x}")
+    texts += [("ret" if word == _RET else "", "") for word in words[PROLOGUE:]]
     return [
-        Instruction(
-            address + 4 * index, word, texts[index] if index < PROLOGUE else "ret" if word == _RET else ""
-        )
-        for index, word in enumerate(words)
+        Instruction(address + 4 * index, word, *text)
+        for index, (word, text) in enumerate(zip(words, texts, strict=True))
     ]
 
 
@@ -109,9 +105,11 @@ def entry(body: list[Instruction]) -> Entry:
     """Return the best instruction for an entry probe: the stack check's `B.LS`, or else the first that is simulated."""
     disassembler = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM)
     disassembler.detail = True
+    found = ((instruction.address, _jump(instruction)) for instruction in body)
+    jumps = {address: jump for address, jump in found if jump is not None}
     code = b"".join(instruction.code for instruction in body[:PROLOGUE])
-    ends = {detail.address for detail in disassembler.disasm(code, body[0].address) if _ends_search(detail)}
-    return choose_entry(body, jump=_jump, is_emulated=is_emulated, ends_search=ends)
+    ends = map(_ends_search, disassembler.disasm(code, body[0].address))
+    return choose_entry(body, jumps=jumps, is_emulated=is_emulated, ends_search=ends)
 
 
 def _ends_search(detail: capstone.CsInsn) -> bool:

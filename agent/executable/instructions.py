@@ -1,8 +1,9 @@
 """What amd64.py and arm64.py have in common: an instruction, and the choice of one for an entry probe."""
 
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 PROLOGUE = 16
 """How many instructions from its start on are looked at for a function's entry. A stack check takes 5 at most."""
@@ -12,13 +13,18 @@ _MORESTACK = 64
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Instruction:
-    """A machine instruction: its address, its bytes, and its text."""
+class Instruction(NamedTuple):
+    """A machine instruction: its address, its bytes, and its text in two parts. A tuple, as there are many of them."""
 
     address: int
     code: bytes
-    text: str
+    mnemonic: str
+    operands: str
+
+    @property
+    def text(self) -> str:
+        """What to show of it."""
+        return f"{self.mnemonic} {self.operands}".rstrip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,23 +50,23 @@ class Entry:
 def choose_entry(
     body: Sequence[Instruction],
     *,
-    jump: Callable[[Instruction], Jump | None],
+    jumps: Mapping[int, Jump],
     is_emulated: Callable[[bytes], bool],
-    ends_search: Collection[int],
+    ends_search: Iterable[bool],
 ) -> Entry:
     """Choose the cheapest instruction that every call reaches once, with the arguments as the caller left them.
 
     That is the first emulated one behind the stack check; where something stops the search before it, the check's own
-    branch; else the function's first instruction. `ends_search` holds the addresses of instructions after which the
-    arguments may be gone: they write memory or a register that may hold one, or lead elsewhere.
+    branch; else the function's first instruction. `jumps` holds all direct jumps by address. `ends_search` says of each
+    instruction from the first on whether the arguments may be gone after it: because it writes memory or a register
+    that may hold one, or leads elsewhere.
     """
     start = body[0].address
-    jumps = {at.address: to for at, to in ((at, jump(at)) for at in body) if to is not None}
     restarts = {at for at, to in jumps.items() if to.target == start and not to.conditional}
     loops = {to.target for at, to in jumps.items() if start <= to.target <= at and at not in restarts}
     checked = not restarts
     best = Entry(body[0], emulated=is_emulated(body[0].code), once=checked and start not in loops)
-    for instruction in body[:PROLOGUE]:
+    for instruction, ends in zip(body[:PROLOGUE], ends_search, strict=False):
         address = instruction.address
         if address in loops:
             break
@@ -72,7 +78,7 @@ def choose_entry(
                 continue
             if checked:
                 return Entry(instruction, emulated=True, once=True)
-        if address in ends_search or address in jumps:
+        if ends or address in jumps:
             break
     return best
 
