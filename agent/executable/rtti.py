@@ -1,7 +1,5 @@
 """Go's runtime type information: type descriptors, read one by one (internal/abi/type.go, before 1.21 runtime/type.go).
 
-
-
 Descriptors survive stripping, because the running program needs them. This room knows their bytes; what is made of them
 stands in structs.py, maps.py and itabs.py.
 """
@@ -67,7 +65,7 @@ def parse_type(data: bytes) -> Type:
 
 
 def read_name(image: Image, address: int) -> tuple[str, bool]:
-    """Return A name (abi.Name: flags, uvarint length, bytes) and whether it is that of an embedded field.
+    """Return a name (abi.Name: flags, uvarint length, bytes) and whether it is that of an embedded field.
 
     Raises CorruptError.
     """

@@ -39,7 +39,7 @@ class Struct:
         """Bytes from the struct's start to a field, or None if there is none.
 
         `path` may go through structs by value (`cw.res`), and as in Go a field of an embedded one may be named
-        directly. It does not go through pointers: what they point to is another struct.
+        directly. It does not go through pointers, embedded or not: what they point to is another struct.
         """
         struct: Struct | None = self
         total = 0
@@ -52,7 +52,7 @@ class Struct:
         return total
 
     def find(self, name: str) -> tuple[int, Field] | None:
-        """Return A field of this struct or, by Go's rule for promoted fields, of the structs embedded in it by value.
+        """Return a field of this struct or, by Go's rule for promoted fields, of the structs embedded in it by value.
 
         Returns its offset and itself; None where there is none or two are equally deep.
         """
