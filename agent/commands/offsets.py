@@ -120,9 +120,10 @@ def _build(arguments: argparse.Namespace) -> int:
         generator = Generator(state, toolchains, wanted, PROGRAMS, since, arguments.jobs)
         try:
             tasks = generator.tasks()
-            progress = Progress(sys.stderr, len(tasks))
             try:
-                generator.run(tasks, progress.report)
+                generator.run(tasks, Progress(sys.stderr, len(tasks)).report)
+                tasks = generator.arm64_tasks()
+                generator.run(tasks, Progress(sys.stderr, len(tasks)).report)
             except (KeyboardInterrupt, GenerateError) as error:
                 if not arguments.partial:
                     raise

@@ -7,7 +7,7 @@ information and its DWARF; where they differ there is no table.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -27,9 +27,11 @@ from agent.offsets.toolchains import (
     module_versions,
     toolchain_versions,
 )
-from agent.offsets.versions import ends_first, minor, order
+from agent.offsets.versions import by_minor, ends_first, order
 
 _NOT_YET = "not built yet"
+_OLDEST_GO = "1.19"
+_MAIN, _OTHER = ARCHITECTURES
 
 
 class GenerateError(Exception):
@@ -42,14 +44,14 @@ class GenerateError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A version of a program's module to be built, for these architectures."""
+    """A version of a program's module to be built for an architecture."""
 
     program: Program
     version: str
-    architectures: tuple[str, ...]
+    arch: str
 
     def __str__(self) -> str:
-        return f"{self.program.module} {self.version}"
+        return f"{self.program.module} {self.version} {self.arch}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,22 +78,40 @@ class Generator:
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def tasks(self) -> list[Task]:
-        """What there is to be built, in the order in which it is most useful. Raises GoError."""
-        found: list[Task] = []
+        """What there is to be built for amd64: the first and last patches of Go's minor versions, then modules, then
+        the rest, so that an unfinished table is of use early. Raises GoError.
+        """
         released = self._list(STANDARD_LIBRARY)
         # The last patch of each minor version builds the modules.
-        self._kept = {max(patches, key=order) for patches in _by_minor(released).values()}
+        self._kept = {patches[-1] for patches in by_minor(released).values()}
+        first: list[Task] = []
+        rest: list[Task] = []
         for program in self.programs:
-            versions = released if program.module == STANDARD_LIBRARY else self._list(program.module)
-            versions = [one for one in versions if order(one) >= order(program.since)]
-            self._versions[program.module] = versions
-            both = _ends(versions) if program.module == STANDARD_LIBRARY else set(versions)
-            tasks = [
-                Task(program, version, ARCHITECTURES if version in both else ARCHITECTURES[:1])
-                for version in ends_first(versions)
+            ends = {patches[at] for patches in by_minor(released).values() for at in (0, -1)}
+            for version in ends_first(self._list(program.module)):
+                if not self._listed(program.module, version):
+                    task = Task(program, version, _MAIN)
+                    later = program.module == STANDARD_LIBRARY and version not in ends
+                    (rest if later else first).append(task)
+        return [task for task in (*first, *rest) if not self._done(task)]
+
+    def arm64_tasks(self) -> list[Task]:
+        """What there is to be built for arm64 once amd64 is done: the first and last version of every range of offsets.
+
+        Offsets are the same where types have the same sizes, as on these two; where a range has both its ends in
+        common, so has it what lies between. Raises GenerateError.
+        """
+        found: list[Task] = []
+        for program in self.programs:
+            module = self._module(program, partial=True)
+            ends = {
+                end for ranges in module.fields.values() for one in ranges for end in (one.first, one.last)
+            }
+            found += [
+                Task(program, version, _OTHER)
+                for version in sorted(ends, key=order)
                 if not self._listed(program.module, version)
             ]
-            found += tasks
         return [task for task in found if not self._done(task)]
 
     def run(self, tasks: Iterable[Task], report: Callable[[Outcome], None]) -> None:
@@ -135,25 +155,43 @@ class Generator:
         return Table(generated, modules)
 
     def _list(self, module: str) -> list[str]:
-        known = self._versions.get(module)
-        if known is None:
+        """All versions of a module that are supported, oldest first."""
+        if module not in self._versions:
             listed = toolchain_versions() if module == STANDARD_LIBRARY else module_versions(module)
             if module == STANDARD_LIBRARY:
-                since = next(one.since for one in self.programs if one.module == STANDARD_LIBRARY)
-                listed = [one for one in {*listed, *self.toolchains.given} if order(one) >= order(since)]
-            known = self._versions[module] = sorted(listed, key=order)
-        return known
+                listed = [*listed, *self.toolchains.given]
+            oldest = next((one.since for one in self.programs if one.module == module), _OLDEST_GO)
+            self._versions[module] = sorted({one for one in listed if order(one) >= order(oldest)}, key=order)
+        return self._versions[module]
 
     def _listed(self, module: str, version: str) -> bool:
         old = self.since.modules.get(module) if self.since else None
         return old is not None and (version in old or version in old.unavailable)
 
     def _done(self, task: Task) -> bool:
+        return None not in self._builds(task)
+
+    def _builds(self, task: Task) -> list[str | None]:
+        """The Go releases that have built a version; None among them for one that has to be tried yet.
+
+        Go itself builds its own library. A module is built by the newest and by the oldest release that can: what it
+        has may depend on that.
+        """
         if task.program.module == STANDARD_LIBRARY:
-            return all(
-                self.state.has(task.program, task.version, arch, task.version) for arch in task.architectures
-            )
-        return bool(self._reason(task) or self._pair(task))
+            return [
+                task.version if self.state.has(task.program, task.version, task.arch, task.version) else None
+            ]
+        releases = sorted(self._kept, key=order, reverse=True)
+        found: list[str | None] = []
+        for candidates in (releases, releases[::-1]):
+            for go in candidates:
+                if not self.state.has(task.program, task.version, task.arch, go):
+                    found.append(None)
+                    break
+                if not self.state.reason(task.program, task.version, task.arch, go):
+                    found.append(go)
+                    break
+        return found
 
     def _carry_out(self, task: Task) -> Outcome:
         try:
@@ -165,70 +203,52 @@ class Generator:
 
     def _standard_library(self, task: Task) -> Outcome:
         try:
-            words = [
-                self._build(task, arch, task.version)
-                for arch in task.architectures
-                if not self.state.has(task.program, task.version, arch, task.version)
-            ]
+            return Outcome(task, self._build(task, task.version))
         finally:
             if task.version not in self._kept:
                 self.toolchains.drop(task.version)
-        return Outcome(task, ", ".join(words))
 
     def _of_module(self, task: Task) -> Outcome:
-        """Build with the newest and with the oldest Go release that can: what a module has may depend on it."""
         releases = sorted(self._kept, key=order, reverse=True)
-        words = []
-        for arch in task.architectures:
-            for candidates in (releases, releases[::-1]):
-                for go in candidates:
-                    if not self.state.has(task.program, task.version, arch, go):
-                        words.append(self._build(task, arch, go))
-                    if not self.state.reason(task.program, task.version, arch, go):
-                        break
-        return Outcome(task, ", ".join(words))
+        last = ""
+        for candidates in (releases, releases[::-1]):
+            words = []
+            for go in candidates:
+                if not self.state.has(task.program, task.version, task.arch, go):
+                    words.append(self._build(task, go))
+                if not self.state.reason(task.program, task.version, task.arch, go):
+                    break
+            last = words[-1] if words else last
+        return Outcome(task, last)
 
-    def _build(self, task: Task, arch: str, go: str) -> str:
+    def _build(self, task: Task, go: str) -> str:
         """Build and read a version, or keep the reason why that can't be."""
         if self._stop.is_set():
             raise GoError("interrupted")
-        self.state.directory.mkdir(parents=True, exist_ok=True)
-        name = f"{task.program.directory.name}-{task.version}-{arch}-go{go}.{threading.get_ident()}"
-        target = self.state.directory / name
+        program, version, arch = task.program, task.version, task.arch
+        target = (
+            self.state.directory / f"{program.directory.name}-{version}-{arch}-go{go}.{threading.get_ident()}"
+        )
         try:
-            build(task.program, task.version, self.toolchains.get(go), target, arch=arch)
+            build(program, version, self.toolchains.get(go), target, arch=arch)
             layouts = read_layouts(target)
-            layouts.offsets(of_module(self.wanted, task.program.module, self.programs))
+            layouts.offsets(of_module(self.wanted, program.module, self.programs))
         except UnavailableError as error:
             if self._stop.is_set():
                 raise GoError("interrupted") from None
-            self.state.keep_reason(task.program, task.version, arch, go, str(error))
-            return f"{arch} with go{go}: {error}"
+            self.state.keep_reason(program, version, arch, go, str(error))
+            return f"go{go}: {error}"
         finally:
             target.unlink(missing_ok=True)
-        self.state.keep(task.program, task.version, arch, go, layouts)
-        return f"{arch} with go{go}: {len(layouts.structs)} structs"
+        self.state.keep(program, version, arch, go, layouts)
+        return f"go{go}: {len(layouts.structs)} structs"
 
-    def _pair(self, task: Task) -> list[tuple[str, str]]:
-        """(architecture, release) of the builds of a module's version, newest and oldest; empty if any is missing."""
-        found = []
-        releases = sorted(self._kept, key=order, reverse=True)
-        for arch in task.architectures:
-            for candidates in (releases, releases[::-1]):
-                for go in candidates:
-                    if not self.state.has(task.program, task.version, arch, go):
-                        return []
-                    if not self.state.reason(task.program, task.version, arch, go):
-                        found.append((arch, go))
-                        break
-        return found
-
-    def _reason(self, task: Task) -> str:
+    def _reason(self, program: Program, version: str) -> str:
         """Why no release can build a version: what the newest said of it. Empty if one can, or wasn't tried yet."""
-        reasons = [
-            self.state.reason(task.program, task.version, ARCHITECTURES[0], go)
-            for go in sorted(self._kept, key=order, reverse=True)
-        ]
+        releases = sorted(self._kept, key=order, reverse=True)
+        if program.module == STANDARD_LIBRARY:
+            releases = [version]
+        reasons = [self.state.reason(program, version, _MAIN, go) for go in releases]
         return reasons[0] if reasons and all(reasons) else ""
 
     def _module(self, program: Program, *, partial: bool) -> Module:
@@ -239,7 +259,7 @@ class Generator:
         if old is not None:
             self._take_over(old, wanted, offsets)
             unavailable |= old.unavailable
-        for version in self._versions[program.module]:
+        for version in self._list(program.module):
             if self._listed(program.module, version):
                 continue
             reason = self._collect(program, version, wanted, offsets)
@@ -272,25 +292,21 @@ class Generator:
         self, program: Program, version: str, wanted: Wanted, offsets: Mapping[str, dict[str, dict[str, int]]]
     ) -> str:
         """Add a version's offsets; what keeps it from being listed, else nothing."""
-        task = Task(program, version, ARCHITECTURES)
-        if program.module == STANDARD_LIBRARY:
-            builds = [(arch, version) for arch in ARCHITECTURES]
-            reason = self.state.reason(program, version, ARCHITECTURES[0], version)
-        else:
-            builds, reason = self._pair(task), self._reason(task)
-        if reason:
+        if reason := self._reason(program, version):
             return reason
-        for arch, go in builds:
-            layouts = self.state.layouts(program, version, arch, go)
-            if layouts is None:
-                continue
-            known = offsets[arch].setdefault(version, {})
-            for name, offset in layouts.offsets(wanted).items():
-                if known.setdefault(name, offset) != offset:
-                    raise GenerateError(
-                        f"{task}: the offset of {name} depends on the Go release that builds it"
-                    )
-        return "" if version in offsets["amd64"] else _NOT_YET
+        for arch in ARCHITECTURES:
+            task = Task(program, version, arch)
+            for go in self._builds(task):
+                layouts = self.state.layouts(program, version, arch, go) if go else None
+                if layouts is None:
+                    continue
+                known = offsets[arch].setdefault(version, {})
+                for name, offset in layouts.offsets(wanted).items():
+                    if known.setdefault(name, offset) != offset:
+                        raise GenerateError(
+                            f"{task}: the offset of {name} depends on the Go release that builds it"
+                        )
+        return "" if version in offsets[_MAIN] else _NOT_YET
 
 
 def of_module(wanted: Wanted, module: str, programs: Iterable[Program]) -> Wanted:
@@ -307,20 +323,3 @@ def _owner(name: str, modules: Iterable[str]) -> str:
     if "." not in name.partition("/")[0] or "/" not in name:
         return STANDARD_LIBRARY  # its paths alone have no dot in the first element
     return max((one for one in modules if name.startswith((f"{one}/", f"{one}."))), key=len, default="")
-
-
-def _by_minor(versions: Iterable[str]) -> dict[tuple[int, int] | None, list[str]]:
-    found: dict[tuple[int, int] | None, list[str]] = {}
-    for version in versions:
-        found.setdefault(minor(version), []).append(version)
-    return found
-
-
-def _ends(versions: Iterable[str]) -> set[str]:
-    """The first and last patch of each minor version: those are built for arm64 too."""
-    return {version for patches in _by_minor(versions).values() for version in _first_and_last(patches)}
-
-
-def _first_and_last(patches: Sequence[str]) -> Iterator[str]:
-    yield min(patches, key=order)
-    yield max(patches, key=order)

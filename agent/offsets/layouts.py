@@ -80,7 +80,7 @@ class Layouts:
                 {name: MapGeometry(*geometry) for name, geometry in document["maps"].items()},
                 document["unconfirmed"],
             )
-        except (OSError, EOFError, LookupError, TypeError) as error:
+        except (OSError, EOFError, LookupError, TypeError, ValueError) as error:
             raise ValueError(f"not the layouts of a program: {error}") from error
 
 
@@ -103,7 +103,7 @@ def read_layouts(path: Path) -> Layouts:
                 continue
             if not any(_same(struct, one) for one in described):
                 raise DisagreementError(f"{name}: type information has {struct}, DWARF has {described}")
-            if len(described) > 1 or (name in structs and structs[name] != struct):
+            if not all(_same(struct, one) for one in described):
                 shared.add(name)
             structs[name] = struct
             unconfirmed.pop(name, None)

@@ -16,7 +16,7 @@ from typing import Any
 
 from agent.executable import BuildInfo
 from agent.offsets.programs import STANDARD_LIBRARY
-from agent.offsets.versions import neighbours, order, release
+from agent.offsets.versions import minor, neighbours, order, release
 
 SCHEMA = 1
 """The version of the file's form: docs/offsets.schema.json."""
@@ -28,8 +28,8 @@ _MAX_OFFSET = (1 << 32) - 1
 _MAX_RANGES = 1 << 20
 
 _PATCHES_KEEP_LAYOUTS = re.compile(r"std|golang\.org/x/net|go\.opentelemetry\.io/otel(/.+)?")
-"""Modules in which no field has moved between two patches of one minor version. Of others (google.golang.org/grpc,
-github.com/segmentio/kafka-go) some have.
+"""Modules in which hardly a field ever moved between two patches of one minor version; in others, such as
+google.golang.org/grpc, that is nothing unusual. Yet a patch of Go 1.26 did move net/http.response.status: Module.moves.
 """
 
 _RELEASED_GO = re.compile(r"go(1\.\d+(?:\.\d+)?)")
@@ -73,6 +73,22 @@ class Module:
                 return one.offset
         return None
 
+    def moves(self, name: str) -> bool:
+        """Whether a patch ever moved a field of the struct that this one belongs to, within a minor version.
+
+        Then nothing is to be concluded from the patches so far about the next one.
+        """
+        struct = name.rpartition(".")[0]
+        ranges = [
+            one for field, found in self.fields.items() if field.rpartition(".")[0] == struct for one in found
+        ]
+        begun = ((self._position[one.first] - 1, one.first) for one in ranges)
+        ended = ((self._position[one.last] + 1, one.last) for one in ranges)
+        return any(
+            0 <= at < len(self.versions) and minor(self.versions[at]) == minor(end)
+            for at, end in (*begun, *ended)
+        )
+
     def __contains__(self, version: str) -> bool:
         return version in self._position
 
@@ -98,8 +114,9 @@ class Table:
     def find(self, name: str, build_info: BuildInfo, arch: str) -> Listed | None:
         """The offset of a field such as `net/http.Request.Method` in a program of this build info and architecture.
 
-        Exactly for its version; else, of modules whose patches keep layouts, as the nearest patches before and after it
-        in the same minor version say, where they agree. None where that leaves nothing.
+        Exactly for its version. Else, of modules whose patches keep layouts, as the nearest patches before and after it
+        in the same minor version say, where they agree; where it is newer than all of them (or older), as the nearest
+        one says, unless fields of that struct are known to move. None where that leaves nothing.
         """
         for module in self._modules_of(name):
             version = version_in(module.path, build_info)
@@ -112,8 +129,9 @@ class Table:
                 continue
             near = neighbours(version, module.versions)
             offsets = {module.offset(name, one, arch) for one in near}
-            if len(offsets) == 1 and (only := offsets.pop()) is not None:
-                return Listed(only, near[0], exact=False)
+            if len(offsets) == 1 and (len(near) == 2 or not module.moves(name)):
+                only = offsets.pop()
+                return None if only is None else Listed(only, near[0], exact=False)
         return None
 
     def _modules_of(self, name: str) -> Iterator[Module]:

@@ -238,4 +238,4 @@ def _reason(text: str) -> str:
     said = [
         line for line in lines if not line.startswith(("#", "go: downloading", "go: finding", "go: added"))
     ]
-    return re.sub(r"(?:/[^\s:]+)+/", "", (said or lines or ["it said nothing"])[0])[:200]
+    return re.sub(r"(?<![\w.@~-])/(?:[^\s:/]+/)+", "", (said or lines or ["it said nothing"])[0])[:200]

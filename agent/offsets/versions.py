@@ -52,13 +52,19 @@ def without_gaps(known: Iterable[str]) -> list[str]:
     return [go_release((*pair, patch)) for pair, last in sorted(newest.items()) for patch in range(last + 1)]
 
 
+def by_minor(versions: Iterable[str]) -> dict[tuple[int, int], list[str]]:
+    """The patches of each minor version, all from old to new."""
+    series: dict[tuple[int, int], list[str]] = {}
+    for version in sorted(versions, key=order):
+        series.setdefault(order(version)[0][:2], []).append(version)
+    return series
+
+
 def ends_first(versions: Iterable[str]) -> list[str]:
-    """The first and the last patch of each minor version, newest minor first; then the rest in the same order."""
-    series: dict[tuple[int, int] | None, list[str]] = {}
-    for version in sorted(versions, key=order, reverse=True):
-        series.setdefault(minor(version), []).append(version)
-    ends = [version for patches in series.values() for version in dict.fromkeys((patches[0], patches[-1]))]
-    return ends + [version for patches in series.values() for version in patches[1:-1]]
+    """The last and the first patch of each minor version, newest minor version first; then the rest, in that order."""
+    series = [patches[::-1] for patches in by_minor(versions).values()][::-1]
+    ends = [version for patches in series for version in dict.fromkeys((patches[0], patches[-1]))]
+    return ends + [version for patches in series for version in patches[1:-1]]
 
 
 def neighbours(version: str, known: Iterable[str]) -> list[str]:
