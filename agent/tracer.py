@@ -6,9 +6,11 @@ new process of it (bpf/process.bpf.c), before its first instruction runs.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from dataclasses import dataclass
+from typing import TypeVar
 
 from agent.config import Config
 from agent.discovery import processes
@@ -16,8 +18,9 @@ from agent.discovery.processes import FileIdentity, Process
 from agent.discovery.watch import IN_MODIFY, FileWatch
 from agent.executable import Executable as ExecutableFile
 from agent.executable import ExecutableError, NotGoError
-from agent.executables import Executable, Executables
+from agent.executables import Executable, Executables, NoRoomError
 from agent.kernel.errors import KernelError
+from agent.kernel.maps import Replace
 from agent.kernel.programs import Programs
 from agent.libraries import LIBRARIES
 from agent.log import Event, Logger, emit
@@ -25,11 +28,16 @@ from agent.offsets.resolve import Resolver
 from agent.plan import make_plan
 from agent.sampling import encode_sampler
 from agent.spans.pipeline import Pipeline
-from agent.spans.records import record_process, record_tgid
+from agent.spans.records import record_process, record_start, record_tgid
 from agent.spans.resource import Build, Host, describe
 
 _KEPT_AFTER_END = 5.0
 """How long a process is remembered after its end, in seconds: records of it may still be on their way."""
+
+_REMEMBERED = 8192
+"""How many files without probes are remembered; as many as the kernel remembers (bpf/process.bpf.c, files)."""
+
+_V = TypeVar("_V")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +74,13 @@ class Tracer:
         self._watched: dict[int, Executable] = {}
         self._executables = Executables(programs, config.kernel.max_executables)
         self._ignored: dict[FileIdentity, Ignored] = {}
+        self._unwanted: dict[FileIdentity, None] = {}
+        self._without_room: set[FileIdentity] = set()
         self._traced: dict[int, Traced] = {}
         self._seen: dict[int, FileIdentity] = {}
         self._ended: list[tuple[float, int]] = []
         self._last_number = 0
+        self._closed = False
         # Without selectors a file's processes are all alike, and the kernel need not ask.
         discovery = config.discovery
         self._same_for_all = discovery.enabled and not discovery.include and not discovery.exclude
@@ -116,9 +127,17 @@ class Tracer:
 
     def process_started(self, record: bytes) -> None:
         """Handle a `struct process_exec_record`."""
+        if not self._config.discovery.enabled:
+            return
         pid = record_tgid(record)
-        self._gone(pid)
         key = record[self._exec_file : self._exec_file + self._file_key.size]
+        traced = self._traced.get(pid)
+        if traced is not None and traced.number >= record_start(record):
+            # A scan has met it since: its number stays, or what it has open would be lost.
+            if self._is_key_of(key, traced.executable.file):
+                self._name(traced.executable, key)
+            return
+        self._gone(pid)
         self._meet(pid, key=key, number=record_process(record))
 
     def process_ended(self, record: bytes) -> None:
@@ -146,7 +165,8 @@ class Tracer:
             self._pipeline.forget(self._ended.pop(0)[1])
 
     def close(self) -> None:
-        """Take all probes off."""
+        """Take all probes off; nothing is attached from here on."""
+        self._closed = True
         self._executables.close()
         self._watch.close()
 
@@ -156,44 +176,65 @@ class Tracer:
         `key` is its file as the kernel calls it; `number` is not 0 where the kernel traces the process already.
         """
         process = processes.look(pid)
-        if process is None:
+        if process is None or (key is not None and not self._is_key_of(key, process.file)):
+            # It ended, or runs another program by now, which is told of by an event of its own.
             return
         self._seen[pid] = process.file
         try:
-            self._consider(process, key, number)
+            self._consider(process, key or self._key_of(process.file), number)
         except Exception:  # noqa: BLE001 -- one process must not cost the others their traces
-            self._log.error(f"a bug in gospan: {process.path} is not traced", pid=pid, exc_info=True)  # noqa: TRY400
+            self._ignore(process, "there is a bug in gospan")
+            self._log.error(f"a bug in gospan: {process.path} is not traced", pid=pid, exc_info=True)
 
-    def _consider(self, process: Process, key: bytes | None, number: int) -> None:
-        executable = self._executables.get(process.file)
-        if executable is None and process.file not in self._ignored:
-            executable = self._examine(process)
-        key = key or self._key_of(process.file)
-        if executable is None:
+    def _consider(self, process: Process, key: bytes, number: int) -> None:
+        self.files_changed()
+        if process.file in self._ignored:
             self._files.update(key, self._entry("FILE_IGNORED", 0))
             return
-        if key not in executable.keys:
-            executable.keys.add(key)
-            self._files.update(
-                key, self._entry("FILE_TRACED" if self._same_for_all else "FILE_ASK", executable.slot)
-            )
-        if self._wants(process):
+        wanted = self._wants(process)
+        executable = self._executables.get(process.file) or self._examine(process, attach=wanted)
+        if executable is None:
+            if process.file in self._ignored and process.file not in self._without_room:
+                self._files.update(key, self._entry("FILE_IGNORED", 0))
+            return
+        if not number:
+            self._name(executable, key)
+        if wanted:
             self._follow(process, executable, number)
 
-    def _examine(self, process: Process) -> Executable | None:
+    def _name(self, executable: Executable, key: bytes) -> None:
+        """Tell the kernel what to do with new processes of a file that it calls `key`."""
+        executable.keys.add(key)
+        verdict = "FILE_TRACED" if self._same_for_all else "FILE_ASK"
+        self._files.update(key, self._entry(verdict, executable.slot))
+
+    def _examine(self, process: Process, *, attach: bool) -> Executable | None:
         """Plan a file and put its probes in; None where there is nothing to trace, or nothing can be.
 
-        The file is opened first: it stays what it is, whatever becomes of the process meanwhile.
+        The file is opened first: it stays what it is, whatever becomes of the process meanwhile. Without `attach`,
+        for a process that nobody wants, it is only seen whether the file is Go at all, once.
         """
+        if self._closed or (not attach and process.file in self._unwanted):
+            return None
         try:
             fd = os.open(f"/proc/{process.pid}/exe", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
+        except (FileNotFoundError, ProcessLookupError):
             return None  # it ended; whatever runs the file next is looked at again
+        except OSError as error:
+            self._skip(process, f"it can't be opened: {error.strerror}")
+            return None
         try:
-            if processes.identity_of(os.fstat(fd)) == process.file:
+            if processes.identity_of(os.fstat(fd)) != process.file:
+                return None
+            if attach:
                 return self._attach(process, fd)
+            ExecutableFile(process.path, fd=fd).close()
+            _remember(self._unwanted, process.file, None)
         except NotGoError:
-            self._ignored[process.file] = Ignored(process.path, "")
+            self._ignore(process, "")
+        except NoRoomError as error:
+            self._without_room.add(process.file)
+            self._skip(process, str(error))
         except (ExecutableError, KernelError) as error:
             self._skip(process, str(error))
         finally:
@@ -204,13 +245,16 @@ class Tracer:
         with ExecutableFile(process.path, fd=fd) as file:
             plan = make_plan(file, self._programs.types, self._resolver, disabled=self._disabled)
         if not plan.libraries:
-            self._ignored[process.file] = Ignored(process.path, plan.off[0].why)
+            self._ignore(process, plan.off[0].why)
             self._log.debug(f"nothing to trace in {process.path}: {plan.off[0].why}", exe=process.path)
             return None
         if not plan.traced:
             reasons = [one for library in plan.libraries for one in library.off]
             self._skip(process, "; ".join(f"{one.what}: {one.why}" for one in reasons))
             return None
+        for former in self._executables.all():
+            if former.file.same_inode(process.file):
+                self._detach(former, "its file was changed")
         executable = self._executables.attach(process.file, fd, plan)
         executable.watch = self._watch_file(executable)
         emit(
@@ -227,7 +271,7 @@ class Tracer:
 
     def _skip(self, process: Process, reason: str) -> None:
         """Leave a Go program alone that ought to be traced, and say why."""
-        self._ignored[process.file] = Ignored(process.path, reason)
+        self._ignore(process, reason)
         emit(
             self._log,
             Event.SKIPPED,
@@ -235,6 +279,9 @@ class Tracer:
             exe=process.path,
             pid=process.pid,
         )
+
+    def _ignore(self, process: Process, reason: str) -> None:
+        _remember(self._ignored, process.file, Ignored(process.path, reason))
 
     def _watch_file(self, executable: Executable) -> int:
         try:
@@ -260,10 +307,7 @@ class Tracer:
 
     def _follow(self, process: Process, executable: Executable, number: int) -> None:
         """Have the programs listen to a process, and know its resource."""
-        if not number:
-            number = self._last_number = max(time.monotonic_ns(), self._last_number + 1)
-            entry = self._process.pack(self._process_values(executable.slot) | {"id": number})
-            self._processes.update(process.pid.to_bytes(4, "little"), entry)
+        number = number or self._enter(process.pid, executable.slot)
         info = executable.plan
         resource = describe(
             process.pid,
@@ -272,10 +316,35 @@ class Tracer:
             declared=self._config.resource,
         )
         if resource is None:
+            # It ended, perhaps before the kernel could be told that it is traced; then nobody else takes that back.
+            if self._number_of(process.pid) == number:
+                self._processes.delete(_pid_key(process.pid))
             return
         self._pipeline.know(number, resource.message())
         self._traced[process.pid] = Traced(process.pid, number, resource.service_name, executable)
         executable.processes += 1
+
+    def _enter(self, pid: int, slot: int) -> int:
+        """Have the programs listen to a process, and give its number; the kernel's, if that was faster."""
+        number = self._last_number = max(time.monotonic_ns(), self._last_number + 1)
+        entry = self._process.pack(self._process_values(slot) | {"id": number})
+        try:
+            self._processes.update(_pid_key(pid), entry, Replace.ADD)
+        except KernelError as error:
+            if error.errno != errno.EEXIST:
+                raise
+            if known := self._number_of(pid, slot):
+                return known
+            self._processes.update(_pid_key(pid), entry)
+        return number
+
+    def _number_of(self, pid: int, slot: int | None = None) -> int:
+        """The number by which the kernel traces a process, as the executable in `slot` if given; 0 if it doesn't."""
+        entry = self._processes.lookup(_pid_key(pid))
+        if entry is None:
+            return 0
+        values = self._process.unpack(entry)
+        return int(values["id"]) if slot is None or values["slot"] == slot else 0
 
     def _gone(self, pid: int) -> None:
         """Take note that a process ended, or became another program."""
@@ -293,13 +362,24 @@ class Tracer:
         for key in executable.keys:
             self._files.delete(key)
         for traced in [one for one in self._traced.values() if one.executable is executable]:
-            self._processes.delete(traced.pid.to_bytes(4, "little"))
+            self._processes.delete(_pid_key(traced.pid))
+            self._ended.append((time.monotonic(), traced.number))
             del self._traced[traced.pid]
+            self._seen.pop(traced.pid, None)
         if executable.watch >= 0:
             del self._watched[executable.watch]
             self._watch.remove(executable.watch)
         self._executables.detach(executable)
         self._log.info(f"no longer tracing {executable.path}: {why}", exe=executable.path)
+        self._reconsider(self._without_room)
+
+    def _reconsider(self, files: set[FileIdentity]) -> None:
+        """Have the next scan look at the processes of these files again: there is room now."""
+        for pid in [pid for pid, file in self._seen.items() if file in files]:
+            del self._seen[pid]
+        for file in files:
+            self._ignored.pop(file, None)
+        files.clear()
 
     def _key_of(self, file: FileIdentity) -> bytes:
         """Name a file as the kernel does (dev_t: include/linux/kdev_t.h), which stat(2) encodes otherwise.
@@ -310,12 +390,31 @@ class Tracer:
         device = os.major(file.device) << 20 | os.minor(file.device)
         return self._file_key.pack({"inode": file.inode, "size": file.size, "device": device})
 
+    def _is_key_of(self, key: bytes, file: FileIdentity) -> bool:
+        """Whether the kernel may call this file so: its file system may show other numbers than the kernel has."""
+        ours = self._file_key.unpack(self._key_of(file))
+        theirs = self._file_key.unpack(key)
+        return ours["size"] == theirs["size"] and (
+            ours["inode"] == theirs["inode"] or ours["device"] != theirs["device"]
+        )
+
     def _entry(self, verdict: str, slot: int) -> bytes:
         values = {f"process.{name}": value for name, value in self._process_values(slot).items()}
         return self._file_entry.pack(values | {"verdict": self._programs.constant(verdict)})
 
     def _process_values(self, slot: int) -> dict[str, int]:
         return {"slot": slot, "wanted": 1, **self._sampler}
+
+
+def _pid_key(pid: int) -> bytes:
+    return pid.to_bytes(4, "little")
+
+
+def _remember(found: dict[FileIdentity, _V], file: FileIdentity, what: _V) -> None:
+    """Add to what is known of files; the oldest is forgotten, and looked at again if it comes back."""
+    if len(found) >= _REMEMBERED:
+        del found[next(iter(found))]
+    found[file] = what
 
 
 def disabled_libraries(config: Config) -> dict[str, str]:

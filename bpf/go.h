@@ -81,3 +81,56 @@ static __always_inline bool go_read_field(void *to, __u32 size, __u64 base, go_o
 {
 	return base && offset != GO_UNKNOWN && go_read(to, size, base + offset);
 }
+
+/* Read `size` bytes (a constant is not needed, but `room` is one: of what is at `to`) of an object that reaches, maybe,
+ * into a page which the target has not touched yet: it cannot be read, for a page fault cannot be taken here, but what
+ * lies in it is still zero. Pages may be larger than 4 KiB: then this is more careful than it need be. */
+static __always_inline bool go_read_object(void *to, __u32 room, __u32 size, __u64 address)
+{
+	__u32 head = 4096 - (address & 4095);
+
+	if (size > room || (__s64)address <= 0)
+		return false;
+	if (!bpf_probe_read_user(to, size, (const void *)address))
+		return true;
+	if (head >= size || head > room) {
+		count(COUNTER_READS_FAILED);
+		return false;
+	}
+	__builtin_memset(to, 0, room);
+	return go_read(to, head, address);
+}
+
+/* The first bytes of a struct, read at once: a read costs much more than its bytes do. */
+#define WINDOW_WORDS 32
+
+struct go_window {
+	__u64 words[WINDOW_WORDS];
+};
+
+static __always_inline bool go_window_read(struct go_window *window, __u64 base)
+{
+	return go_read_object(window, sizeof(*window), sizeof(*window), base);
+}
+
+/* A word of the struct at `base`, from the window where that has it; 0 where it is not known. */
+static __always_inline __u64 go_window_word(const struct go_window *window, __u64 base, go_offset offset)
+{
+	__u64 word = 0;
+
+	if (offset < sizeof(*window) && !(offset & 7))
+		return window->words[(offset >> 3) & (WINDOW_WORDS - 1)];
+	go_read_field(&word, sizeof(word), base, offset);
+	return word;
+}
+
+static __always_inline struct go_string go_window_string(const struct go_window *window, __u64 base, go_offset offset)
+{
+	struct go_string string = {};
+
+	if (offset != GO_UNKNOWN) {
+		string.data = go_window_word(window, base, offset);
+		string.length = go_window_word(window, base, offset + 8);
+	}
+	return string;
+}

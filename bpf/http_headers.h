@@ -22,6 +22,13 @@ struct header_map_layout {
 	go_offset group_elem_stride GO_MAP("net/http.Header", "elem_stride");
 };
 
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 256);
+	__type(key, __u32); /* struct process.slot */
+	__type(value, struct header_map_layout);
+} header_map_layouts SEC(".maps");
+
 #define GROUP_SLOTS 8 /* entries in a group, and in a bucket of old: fixed in every Go version */
 #define GROUPS_MAX  64 /* looked at: far over 100 headers in any map */
 
@@ -98,8 +105,10 @@ struct header_scan {
 	struct group_cursor at;
 	struct group_shape shape;
 	__u8 group[512]; /* the group or bucket that is looked at */
+	__u32 swiss; /* what kind of map it is */
 	__u32 full; /* those of its 8 slots that are in use, a bit each; 0: nothing to look at */
-	struct header_name name;
+	struct header_name name; /* of the entry that is looked at */
+	struct traceparent traceparent; /* room to parse one */
 };
 
 struct {
@@ -143,15 +152,9 @@ static __always_inline __u32 header_of(const struct header_name *name)
 	return differs ? HEADERS : known->header;
 }
 
-/* Look at the entries of the scan's current group. A global function, which the verifier goes through once and not
- * once for each group; so it takes the key of the scan, and not the scan (pointers to memory: kernel 5.12). */
-__noinline int header_group_scan(__u64 process, __u64 goid)
+/* Look at the entries of the scan's current group. */
+static __always_inline void group_scan(struct header_scan *scan)
 {
-	const struct goroutine_key key = {process, goid};
-	struct header_scan *scan = bpf_map_lookup_elem(&header_scans, &key);
-
-	if (!scan)
-		return 0;
 	for (__u32 i = 0; i < GROUP_SLOTS; i++) {
 		__u32 at_key = scan->shape.keys + i * scan->shape.key_stride;
 		__u32 at_elem = scan->shape.elems + i * scan->shape.elem_stride;
@@ -176,7 +179,6 @@ __noinline int header_group_scan(__u64 process, __u64 goid)
 		if (lines.length && go_read(&scan->values[header], sizeof(struct go_string), lines.data))
 			scan->lines[header] = lines.length;
 	}
-	return 0;
 }
 
 /* One bit for each slot in use, from a group's control word or a bucket's tophashes. */
@@ -188,23 +190,6 @@ static __always_inline __u32 slots_in_use(const __u8 *bytes, bool swiss)
 	for (int i = 0; i < GROUP_SLOTS; i++)
 		full |= (swiss ? !(bytes[i] & 0x80) : bytes[i] >= MIN_TOP_HASH) << i;
 	return full;
-}
-
-/* Read a group or bucket. One that reaches into a page which the target has not touched yet cannot be read as a whole,
- * for a page fault cannot be taken here; but what lies in that page is still zero, so the part before it is all there
- * is. Pages may be larger than 4 KiB: then the parts are smaller than they need be. */
-static __always_inline bool group_read(struct header_scan *scan, __u32 size, __u64 address)
-{
-	__u32 head = 4096 - (address & 4095);
-
-	if (size > sizeof(scan->group) || (__s64)address <= 0)
-		return false;
-	if (!bpf_probe_read_user(scan->group, size, (const void *)address))
-		return true;
-	if (head >= size)
-		return go_read(scan->group, size, address);
-	__builtin_memset(scan->group, 0, sizeof(scan->group));
-	return go_read(scan->group, head & (sizeof(scan->group) - 1), address);
 }
 
 /* Read the next group of a Swiss map (internal/runtime/maps): a small map is one group; a larger one a directory of
@@ -229,7 +214,7 @@ static __always_inline bool swiss_map_next(struct header_scan *scan, const struc
 		    !go_read_field(&at->last_group, 8, table, go->table_groups_mask))
 			return false;
 	}
-	if (!group_read(scan, size, at->groups + at->next_group++ * size))
+	if (!go_read_object(scan->group, sizeof(scan->group), size, at->groups + at->next_group++ * size))
 		return false;
 	scan->full = slots_in_use(scan->group, true);
 	return true;
@@ -239,14 +224,29 @@ static __always_inline bool swiss_map_begin(struct header_scan *scan, const stru
 {
 	struct group_cursor *at = &scan->at;
 
-	if (!go_read_field(&at->directory, 8, map, go->map_directory) ||
-	    !go_read_field(&at->tables, 8, map, go->map_directory_length))
+	struct {
+		__u64 pointer, length;
+	} directory = {};
+
+	/* Neighbours in every version so far: one read instead of two. */
+	if (go->map_directory_length == go->map_directory + 8) {
+		if (!go_read_field(&directory, sizeof(directory), map, go->map_directory))
+			return false;
+	} else if (!go_read_field(&directory.pointer, 8, map, go->map_directory) ||
+		   !go_read_field(&directory.length, 8, map, go->map_directory_length)) {
 		return false;
+	}
+	at->directory = directory.pointer;
+	at->tables = directory.length;
 	at->next_table = 0;
 	at->seen_table = 0;
 	at->groups = at->directory;
 	at->last_group = 0;
 	at->next_group = at->tables ? 1 : 0;
+	scan->shape.keys = go->group_keys;
+	scan->shape.key_stride = go->group_key_stride;
+	scan->shape.elems = go->group_elems;
+	scan->shape.elem_stride = go->group_elem_stride;
 	return at->directory;
 }
 
@@ -267,7 +267,7 @@ static __always_inline bool hash_map_next(struct header_scan *scan)
 		}
 		at->bucket = at->buckets + at->next_bucket++ * BUCKET_SIZE;
 	}
-	if (!group_read(scan, BUCKET_SIZE, at->bucket))
+	if (!go_read_object(scan->group, sizeof(scan->group), BUCKET_SIZE, at->bucket))
 		return false;
 	scan->full = slots_in_use(scan->group, false);
 	__builtin_memcpy(&at->bucket, scan->group + BUCKET_OVERFLOW, sizeof(at->bucket));
@@ -287,31 +287,47 @@ static __always_inline bool hash_map_begin(struct header_scan *scan, const struc
 	at->next_bucket = 0;
 	at->last_bucket = (1ULL << (b & 31)) - 1;
 	at->last_old_bucket = flags & SAME_SIZE_GROW ? at->last_bucket : at->last_bucket >> 1;
+	scan->shape.keys = BUCKET_KEYS;
+	scan->shape.key_stride = 16;
+	scan->shape.elems = BUCKET_ELEMS;
+	scan->shape.elem_stride = 24;
 	return at->buckets;
 }
 
-/* Look through the http.Header at `map`. What was found is in the scan's values and lines. */
-static __always_inline struct header_scan *http_headers_find(const struct hit *hit,
-							     const struct header_map_layout *go, __u64 map)
+/* Go to the next group of a scan and look at its entries; 0 at the end. A global function, which the verifier goes
+ * through once and not once for each group; so it takes the key of the scan, and not the scan (pointers to memory: only
+ * since kernel 5.12). */
+__noinline int header_scan_step(__u64 process, __u64 goid, __u32 slot)
 {
-	const struct group_shape bucket = {BUCKET_KEYS, 16, BUCKET_ELEMS, 24};
-	const struct group_shape group = {go->group_keys, go->group_key_stride, go->group_elems,
-					  go->group_elem_stride};
-	struct header_scan *scan = header_scan_of(&hit->key);
-	bool swiss = go->map_directory != GO_UNKNOWN;
+	const struct goroutine_key key = {process, goid};
+	struct header_scan *scan = bpf_map_lookup_elem(&header_scans, &key);
+	const struct header_map_layout *go = bpf_map_lookup_elem(&header_map_layouts, &slot);
 
-	if (!scan)
+	if (!scan || !go)
+		return 0;
+	if (!(scan->swiss ? swiss_map_next(scan, go) : hash_map_next(scan)))
+		return 0;
+	group_scan(scan);
+	return 1;
+}
+
+/* Look through the http.Header at `map`. What was found is in the scan's values and lines. */
+static __always_inline struct header_scan *http_headers_find(const struct hit *hit, __u64 map)
+{
+	__u32 slot = hit->process->slot;
+	const struct header_map_layout *go = bpf_map_lookup_elem(&header_map_layouts, &slot);
+	struct header_scan *scan = header_scan_of(&hit->key);
+
+	if (!scan || !go)
 		return NULL;
 	__builtin_memset(scan->values, 0, sizeof(scan->values));
 	__builtin_memset(scan->lines, 0, sizeof(scan->lines));
-	scan->shape = swiss ? group : bucket;
-	if (!map || !(swiss ? swiss_map_begin(scan, go, map) : hash_map_begin(scan, go, map)))
+	scan->swiss = go->map_directory != GO_UNKNOWN;
+	if (!map || !(scan->swiss ? swiss_map_begin(scan, go, map) : hash_map_begin(scan, go, map)))
 		return scan;
-	for (int i = 0; i < GROUPS_MAX; i++) {
-		if (!(swiss ? swiss_map_next(scan, go) : hash_map_next(scan)))
+	for (int i = 0; i < GROUPS_MAX; i++)
+		if (!header_scan_step(hit->key.process, hit->key.goid, slot))
 			return scan;
-		header_group_scan(hit->key.process, hit->key.goid);
-	}
 	count(COUNTER_HEADERS_UNREAD);
 	return scan;
 }

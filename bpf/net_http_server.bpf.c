@@ -14,7 +14,6 @@
 #include "http_headers.h"
 
 struct http_server_layout {
-	struct header_map_layout headers;
 	go_offset request_method GO("net/http.Request.Method");
 	go_offset request_proto_major GO("net/http.Request.ProtoMajor");
 	go_offset request_proto_minor GO("net/http.Request.ProtoMinor");
@@ -56,9 +55,10 @@ struct http_server_record {
 	__u8 protocol_major, protocol_minor;
 	__u8 tls; /* the connection is encrypted */
 	__u8 hijacked; /* ended when the handler took the connection over */
-	/* Texts that are much the same from request to request first, so that their bytes make a key. */
-	struct text method, host, user_agent, forwarded_proto, forwarded_host;
-	struct text target, remote_addr, forwarded_for, forwarded, tracestate, route;
+	struct text remote_addr;
+	/* Texts that are much the same from request to request stand together, so that their bytes make a key. */
+	struct text host, user_agent, forwarded_proto, forwarded_host, method;
+	struct text target, forwarded_for, forwarded, tracestate, route;
 };
 
 #define METHOD_MAX	    24
@@ -78,19 +78,16 @@ RECORD(http_server_record);
 
 /* A request in flight: its record as far as it is known, and what is needed to finish it. */
 struct http_server_request {
-	union {
-		struct {
-			struct http_server_record record;
-			char texts[TEXTS_MAX];
-		};
-		struct traceparent traceparent; /* until the record is filled */
-	};
+	struct http_server_record record;
+	char texts[TEXTS_MAX];
 	__u64 call; /* the request that the starting call was given, of whichever type: tells a call from the next */
 	__u64 request; /* *http.Request; 0: none seen yet */
 	__u64 writer; /* *http2.responseWriter; 0: HTTP/1 */
 	__u64 header; /* request.Header: tells whether `request` is still what it was */
-	bool
-	    becomes_http2; /* the request that turns an HTTP/1 connection into HTTP/2, which is then served as such */
+	struct go_string remote_addr; /* of the request before, on the same connection */
+	struct go_window window; /* the request */
+	/* The request that turns an HTTP/1 connection into HTTP/2, which is then served as such. */
+	bool becomes_http2;
 };
 
 #define RECORD_MAX (sizeof(struct http_server_record) + TEXTS_MAX)
@@ -130,13 +127,47 @@ static __always_inline struct http_server_request *request_find_or_add(const str
 	return bpf_map_lookup_elem(&http_server_requests, key);
 }
 
-static __always_inline void text_field(struct http_server_record *record, struct text *text, __u64 base,
-				       go_offset offset, __u32 limit)
+/* Method and target. HTTP/1 cuts both out of the request line, where they stand side by side: one read instead of
+ * two. */
+static __always_inline void append_request_line(struct http_server_record *record, struct go_string *method,
+						struct go_string *target)
 {
-	struct go_string string = {};
+	struct go_string line = {method->data, method->length + 1 + target->length};
+	__u16 cut = 0;
 
-	go_read_field(&string, sizeof(string), base, offset);
-	text_append(record, RECORD_MAX, text, &string, limit);
+	if (target->data != method->data + method->length + 1 || method->length > METHOD_MAX) {
+		text_append(record, RECORD_MAX, &record->method, method, METHOD_MAX);
+		text_append(record, RECORD_MAX, &record->target, target, TARGET_MAX);
+		return;
+	}
+	if (target->length > TARGET_MAX) {
+		count(COUNTER_TEXTS_CUT);
+		cut = TEXT_CUT;
+		line.length = method->length + 1 + TARGET_MAX;
+	}
+	text_append(record, RECORD_MAX, &record->target, &line, METHOD_MAX + 1 + TARGET_MAX);
+	record->method.offset = record->target.offset;
+	record->method.length = 0;
+	if (record->target.length <= method->length)
+		return;
+	record->method.length = method->length;
+	record->target.offset += method->length + 1;
+	record->target.length = (record->target.length - method->length - 1) | cut;
+}
+
+/* The client's address. All requests of an HTTP/1 connection have the same string, which the connection keeps alive:
+ * its bytes are in the record already. */
+static __always_inline void append_remote_addr(struct http_server_request *entry, const struct go_string *address)
+{
+	struct http_server_record *record = &entry->record;
+
+	if (address->data == entry->remote_addr.data && address->length == entry->remote_addr.length &&
+	    record->remote_addr.offset == sizeof(*record)) {
+		record->header.length = sizeof(*record) + (record->remote_addr.length & (TEXT_CUT - 1));
+		return;
+	}
+	text_append(record, RECORD_MAX, &record->remote_addr, address, REMOTE_ADDR_MAX);
+	entry->remote_addr = *address;
 }
 
 static __always_inline bool traceparent_read(struct traceparent *text, const struct go_string *value,
@@ -157,14 +188,15 @@ static __always_inline struct http_server_request *server_start(const struct hit
 								const struct request_fields *fields, __u64 request,
 								__u64 writer)
 {
+	struct go_string method, target, text;
+	struct trace_context remote = {};
 	struct http_server_request *entry;
 	struct http_server_record *record;
-	struct header_scan *headers;
-	struct trace_context remote = {};
 	struct goroutine *goroutine;
+	struct header_scan *headers;
+	const struct go_window *window;
 	bool has_remote = false;
 	struct span *span;
-	__u64 map = 0, tls = 0;
 
 	goroutine = goroutine_find_or_add(hit);
 	entry = request_find_or_add(&hit->key);
@@ -179,18 +211,19 @@ static __always_inline struct http_server_request *server_start(const struct hit
 	}
 	goroutine->depth = 0;
 
-	go_read_field(&map, sizeof(map), request, fields->header);
-	headers = http_headers_find(hit, &go->headers, map);
+	if (!go_window_read(&entry->window, request))
+		return NULL;
+	window = &entry->window;
+	entry->call = request;
+	entry->request = 0;
+	entry->writer = writer;
+	entry->header = go_window_word(window, request, fields->header);
+	headers = http_headers_find(hit, entry->header);
 	if (!headers)
 		return NULL;
 	/* Two lines of it are none: W3C Trace Context, 3.3. */
 	if (headers->lines[HEADER_TRACEPARENT] == 1)
-		has_remote = traceparent_read(&entry->traceparent, &headers->values[HEADER_TRACEPARENT], &remote);
-	entry->becomes_http2 = headers->lines[HEADER_HTTP2_SETTINGS] != 0;
-	entry->call = request;
-	entry->request = 0;
-	entry->writer = writer;
-	entry->header = map;
+		has_remote = traceparent_read(&headers->traceparent, &headers->values[HEADER_TRACEPARENT], &remote);
 	span = span_push(hit, goroutine, http_server_record_kind, has_remote ? &remote : NULL);
 	if (!span || !(span->context.flags & TRACE_FLAG_SAMPLED))
 		return entry;
@@ -199,35 +232,32 @@ static __always_inline struct http_server_request *server_start(const struct hit
 	record->header.length = sizeof(*record);
 	record->status = 0;
 	record->hijacked = 0;
-	record->protocol_major = writer ? 2 : 0;
-	record->protocol_minor = 0;
-	if (!writer) {
-		go_read_field(&record->protocol_major, 1, request, go->request_proto_major);
-		go_read_field(&record->protocol_minor, 1, request, go->request_proto_minor);
-	}
-	go_read_field(&tls, sizeof(tls), request, fields->tls);
-	record->tls = tls != 0;
-	text_field(record, &record->method, request, fields->method, METHOD_MAX);
-	text_field(record, &record->host, request, fields->host, HOST_MAX);
+	record->protocol_major = writer ? 2 : go_window_word(window, request, go->request_proto_major);
+	record->protocol_minor = writer ? 0 : go_window_word(window, request, go->request_proto_minor);
+	record->tls = go_window_word(window, request, fields->tls) != 0;
+	/* The preface of HTTP/2 looks like a request, PRI * HTTP/2.0, to an HTTP/1 server. */
+	entry->becomes_http2 = headers->lines[HEADER_HTTP2_SETTINGS] || (!writer && record->protocol_major == 2);
+
+	text = go_window_string(window, request, fields->remote_addr);
+	append_remote_addr(entry, &text);
+	text = go_window_string(window, request, fields->host);
+	text_append(record, RECORD_MAX, &record->host, &text, HOST_MAX);
 	text_append(record, RECORD_MAX, &record->user_agent, &headers->values[HEADER_USER_AGENT], USER_AGENT_MAX);
 	text_append(record, RECORD_MAX, &record->forwarded_proto, &headers->values[HEADER_FORWARDED_PROTO],
 		    FORWARDED_PROTO_MAX);
 	text_append(record, RECORD_MAX, &record->forwarded_host, &headers->values[HEADER_FORWARDED_HOST],
 		    FORWARDED_HOST_MAX);
-	text_field(record, &record->target, request, fields->uri, TARGET_MAX);
-	text_field(record, &record->remote_addr, request, fields->remote_addr, REMOTE_ADDR_MAX);
+	method = go_window_string(window, request, fields->method);
+	target = go_window_string(window, request, fields->uri);
+	append_request_line(record, &method, &target);
 	text_append(record, RECORD_MAX, &record->forwarded_for, &headers->values[HEADER_FORWARDED_FOR],
 		    FORWARDED_FOR_MAX);
 	text_append(record, RECORD_MAX, &record->forwarded, &headers->values[HEADER_FORWARDED], FORWARDED_MAX);
+	record->tracestate.length = 0;
 	if (has_remote)
 		text_append(record, RECORD_MAX, &record->tracestate, &headers->values[HEADER_TRACESTATE],
 			    TRACESTATE_MAX);
-	else
-		record->tracestate.length = 0;
 	record->route.length = 0;
-	/* The preface of HTTP/2 looks like a request to an HTTP/1 server. */
-	if (record->method.length == 3 && entry->texts[0] == 'P' && entry->texts[1] == 'R' && entry->texts[2] == 'I')
-		entry->becomes_http2 = true;
 	return entry;
 }
 

@@ -208,7 +208,7 @@ class Kernel:
         "How often records are fetched; earlier when the buffer fills.",
     )
     max_in_flight: int = key(
-        16384, whole(at_least=64, at_most=1 << 22), "Spans that may be open at a time on the whole machine."
+        4096, whole(at_least=64, at_most=1 << 22), "Spans that may be open at a time on the whole machine."
     )
     max_executables: int = key(256, whole(at_most=65536), "Executable files that may be traced at a time.")
 

@@ -50,7 +50,7 @@ _LENGTH = TEXT_CUT - 1
 _NO_PARENT = bytes(8)
 
 _HEADER = ("flags", "start", "end", "trace_id", "span_id", "parent_id")
-_STATIC = ("method", "host", "user_agent", "forwarded_proto", "forwarded_host")
+_STATIC = ("host", "user_agent", "forwarded_proto", "forwarded_host", "method")
 _TEXTS = (*_STATIC, "target", "remote_addr", "forwarded_for", "forwarded", "tracestate", "route")
 _NUMBERS = ("status", "protocol_major", "protocol_minor", "tls", "hijacked")
 
@@ -88,7 +88,6 @@ class _HttpServerEncoder:
         self._numbers = itemgetter(*(position[name] for name in _NUMBERS))
         # The bytes of all numbers, and of where the texts of a template lie, are a part of its key.
         self._key = slice(offset["status"], offset["target.offset"])
-        self._first_text = record.size
         self._templates: dict[bytes, bytes] = {}
         self._targets: dict[bytes, Target] = {}
         self._peers: dict[bytes, Authority] = {}
@@ -103,6 +102,7 @@ class _HttpServerEncoder:
         fields = self._unpack(record)
         flags, start, end, trace_id, span_id, parent_id = self._header(fields)
         (
+            host_at,
             *_,
             target_at,
             target_length,
@@ -123,7 +123,7 @@ class _HttpServerEncoder:
         route = record[route_at : route_at + (route_length & _LENGTH)] if route_length else b""
         key = b"%b%b%c%b\0%b" % (
             record[self._key],
-            record[self._first_text : target_at],
+            record[host_at:target_at],
             flags & RECORD_UNFINISHED,
             route,
             forwarded,
