@@ -195,7 +195,7 @@ class Kernel:
         BufferKind.AUTO, one_of(BufferKind), "Ring buffer (5.8 and later) or perf buffer."
     )
     buffer_size: int = key(
-        8 << 20,
+        4 << 20,
         size(at_least=64 << 10, at_most=1 << 30),
         "Size of the event buffer; rounded up to a power of two.",
     )
