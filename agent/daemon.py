@@ -8,15 +8,20 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from agent.config import Config
 from agent.kernel.errors import KernelError
 from agent.kernel.features import features
 from agent.kernel.programs import Programs
+from agent.kernel.tracefs import find as find_tracefs
 from agent.libraries import LIBRARIES
 from agent.log import Event, Logger, emit
+from agent.memory import give_back
 from agent.notify import Notifier
 from agent.offsets.resolve import Resolver
+from agent.offsets.table import TableError, load
+from agent.paths import packaged_offsets
 from agent.spans.pipeline import Pipeline
 from agent.spans.records import record_kind
 from agent.spans.sinks import RecentSpans, Sink, open_sink
@@ -29,6 +34,11 @@ _FLUSH_TIMEOUT = 10.0
 """Seconds that the last spans have to reach the collector; below the unit's TimeoutStopSec."""
 
 _DRAIN_LIMIT = 1 << 14
+"""Records that are taken at a time."""
+
+_LEAST_RECORD = 64
+"""Bytes that a record has at least (struct record_header)."""
+
 _STATUS_INTERVAL = 10.0
 
 
@@ -44,6 +54,7 @@ def run_daemon(config: Config, log: Logger) -> int:
                 f"gospan can't trace here: {error}", hint="gospan check tells what is missing"
             )
             return EXIT_CANNOT_RUN
+        _remove_stale_probes(log)
         for refused in programs.refused:
             emit(
                 log,
@@ -58,9 +69,34 @@ def run_daemon(config: Config, log: Logger) -> int:
         pipeline = Pipeline(
             programs.kinds, [sink.put, recent.put] if config.status.recent_spans else [sink.put]
         )
-        tracer = Tracer(config, programs, pipeline, Resolver(), log)
+        tracer = Tracer(config, programs, pipeline, _resolver(config, log), log)
         stack.callback(tracer.close)
         return Daemon(config, programs, tracer, pipeline, sink, log).run(stopping)
+
+
+def _remove_stale_probes(log: Logger) -> None:
+    """Remove what an agent that was killed has left in tracefs; nothing is attached to it any more."""
+    try:
+        tracing = find_tracefs()
+    except KernelError:
+        return  # then this agent can't have made probes there
+    try:
+        removed = tracing.remove_stale()
+    except KernelError as error:
+        log.warning("probe definitions that a former agent left could not be removed", reason=str(error))
+        return
+    if removed:
+        log.info("removed probe definitions that a former agent left", count=removed)
+
+
+def _resolver(config: Config, log: Logger) -> Resolver:
+    """Resolve by type information, and by the table where it can be used."""
+    path = Path(config.offsets.file) if config.offsets.file else packaged_offsets()
+    try:
+        return Resolver(load(path))
+    except TableError as error:
+        log.warning("the offset table can't be used: what type information lacks is off", reason=str(error))
+        return Resolver()
 
 
 class Daemon:
@@ -98,20 +134,24 @@ class Daemon:
             self._tracer.scan()
         self._log.info("gospan is tracing", **self._summary())
         self._notifier.ready(self._sentence())
+        give_back()
         with selectors.DefaultSelector() as selector:
             selector.register(stopping, selectors.EVENT_READ)
             selector.register(reader, selectors.EVENT_READ)
             selector.register(self._tracer.watch, selectors.EVENT_READ)
+            more = False
             while True:
-                ready = {key.fileobj for key, _ in selector.select(settings.kernel.drain_interval)}
+                wait = 0.0 if more else settings.kernel.drain_interval
+                ready = {key.fileobj for key, _ in selector.select(wait)}
                 if stopping in ready:
                     break
                 if self._tracer.watch in ready:
                     self._tracer.files_changed()
-                self._drain()
+                more = self._drain()
                 if scan.due() and settings.discovery.enabled:
                     self._tracer.scan()
                     self._tracer.tidy()
+                    give_back()
                 if status.due():
                     self._notifier.status(self._sentence())
                     self._tell_losses()
@@ -119,29 +159,39 @@ class Daemon:
                     self._notifier.watchdog()
         return self._stop()
 
-    def _drain(self) -> None:
-        """Take all records that wait. Processes are met before their spans are encoded, and forgotten after."""
-        while records := self._programs.reader.drain(_DRAIN_LIMIT):
-            spans, ended = [], []
-            for record in records:
-                kind = record_kind(record)
-                if kind == self._started_kind:
-                    self._tracer.process_started(record)
-                elif kind == self._ended_kind:
-                    ended.append(record)
-                else:
-                    spans.append(record)
-            self._pipeline.encode(spans)
-            for record in ended:
-                self._tracer.process_ended(record)
-            if len(records) < _DRAIN_LIMIT:
+    def _drain(self) -> bool:
+        """Take records that wait, and say whether there may be more: the loop has other things to do in between.
+
+        Processes are met before their spans are encoded, and forgotten after.
+        """
+        records = self._programs.reader.drain(_DRAIN_LIMIT)
+        spans, ended = [], []
+        for record in records:
+            kind = record_kind(record)
+            if kind == self._started_kind:
+                self._tracer.process_started(record)
+            elif kind == self._ended_kind:
+                ended.append(record)
+            else:
+                spans.append(record)
+        self._pipeline.encode(spans)
+        for record in ended:
+            self._tracer.process_ended(record)
+        return len(records) == _DRAIN_LIMIT
+
+    def _drain_all(self) -> None:
+        """Take what waits now: not more than the buffer holds, however fast it fills."""
+        waiting = self._programs.reader.pending()
+        for _ in range(waiting // (_DRAIN_LIMIT * _LEAST_RECORD) + 1):
+            if not self._drain():
                 return
 
     def _stop(self) -> int:
         self._notifier.stopping("sending the last spans")
         summary = self._summary()
+        self._drain_all()  # processes that started a moment ago are met while their executables are known
         self._tracer.close()
-        self._drain()
+        self._drain_all()
         self._sink.shutdown(_FLUSH_TIMEOUT)
         self._tell_losses()
         summary["spans"] = self._pipeline.counts.made

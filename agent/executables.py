@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from agent.discovery.processes import FileIdentity
@@ -10,6 +11,9 @@ from agent.kernel.attach import Attachment
 from agent.kernel.errors import KernelError
 from agent.kernel.programs import Programs
 from agent.plan import LibraryPlan, Off, Plan
+
+_CLOSERS = 64
+"""Threads that take probes off at a time."""
 
 
 @dataclass(slots=True)
@@ -43,6 +47,16 @@ class Executable:
         return sum(len(library.probes) for library in self.libraries)
 
 
+class NoRoomError(KernelError):
+    """As many executables are traced as there are slots for."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "as many executables are traced as there is room for",
+            hint="raise kernel.max_executables, or exclude some with discovery.exclude",
+        )
+
+
 class Executables:
     """Attaches plans to files, and takes the probes off again."""
 
@@ -62,14 +76,11 @@ class Executables:
     def attach(self, file: FileIdentity, fd: int, plan: Plan) -> Executable:
         """Put a plan's probes into an open file; `fd` is duplicated.
 
-        A library of which a required probe is refused is off, and nothing of it stays attached. Raises KernelError
-        where there is no room for another executable, or no library is left.
+        A library of which a required probe is refused is off, and nothing of it stays attached. Raises NoRoomError
+        where there is no room for another executable, KernelError where no library is left.
         """
         if not self._free:
-            raise KernelError(
-                "as many executables are traced as there is room for",
-                hint="raise kernel.max_executables, or exclude some with discovery.exclude",
-            )
+            raise NoRoomError
         slot = self._free[-1]
         off = list(plan.off)
         attached: list[LibraryPlan] = []
@@ -110,15 +121,13 @@ class Executables:
                         raise
                     off.append(Off(probe.gives, str(error)))
         except KernelError:
-            for attachment in attachments:
-                attachment.close()
+            _close_all(attachments)
             raise
         return attachments
 
     def detach(self, executable: Executable) -> None:
         """Take all probes out of a file."""
-        for attachment in executable.attachments:
-            attachment.close()
+        _close_all(executable.attachments)
         executable.attachments.clear()
         if self._attached.pop(executable.file, None) is not None:
             os.close(executable.fd)
@@ -126,5 +135,16 @@ class Executables:
 
     def close(self) -> None:
         """Take the probes out of all files."""
-        for executable in self.all():
+        executables = self.all()
+        _close_all([attachment for executable in executables for attachment in executable.attachments])
+        for executable in executables:
+            executable.attachments.clear()
             self.detach(executable)
+
+
+def _close_all(attachments: list[Attachment]) -> None:
+    """Close attachments together: each waits until no processor is in its program (Attachment.close)."""
+    if attachments:
+        with ThreadPoolExecutor(min(len(attachments), _CLOSERS)) as pool:
+            for _ in pool.map(Attachment.close, attachments):
+                pass

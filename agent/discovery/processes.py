@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 _MAX_COMMAND_LINE = 64 << 10
+_MAX_STATUS = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,10 @@ class FileIdentity:
     inode: int
     size: int
     modified_ns: int
+
+    def same_inode(self, other: FileIdentity) -> bool:
+        """Whether the two are one file, perhaps before and after it was written to."""
+        return (self.device, self.inode) == (other.device, other.inode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +83,23 @@ def owner(pid: int, procfs: Path = Path("/proc")) -> Owner | None:
     try:
         with (procfs / str(pid) / "cmdline").open("rb") as file:
             command_line = file.read(_MAX_COMMAND_LINE)
-        uid = (procfs / str(pid)).stat().st_uid
+        with (procfs / str(pid) / "status").open("rb") as file:
+            uid = _effective_uid(file.read(_MAX_STATUS))
     except OSError:
         return None
     words = command_line.rstrip(b"\0").split(b"\0")
     return Owner(b" ".join(words).decode("utf-8", "replace"), _user(uid), uid)
+
+
+def _effective_uid(status: bytes) -> int:
+    """The user that a process acts as, by its status (proc(5)).
+
+    The owner of /proc/PID would be root where the program has capabilities of its own, or may not be dumped.
+    """
+    for line in status.splitlines():
+        if line.startswith(b"Uid:"):
+            return int(line.split()[2])
+    raise ProcessLookupError
 
 
 @lru_cache(maxsize=256)

@@ -12,7 +12,7 @@ from types import TracebackType
 
 from agent.config import BufferKind, Kernel
 from agent.kernel import btf
-from agent.kernel.attach import Attachment, Backend, attach, attach_raw_tracepoint
+from agent.kernel.attach import Attachment, Backend, attach, attach_raw_tracepoint, online_cpus
 from agent.kernel.buffers import RecordReader, open_reader
 from agent.kernel.errors import KernelError
 from agent.kernel.features import Features
@@ -31,6 +31,9 @@ PROCESS_PROGRAMS = ("process_exec", "process_exit")
 _RECORDS = "records"
 _KIND_SUFFIX = "_kind"
 _COUNTER_PREFIX = "COUNTER_"
+_LEAST_PERF_BUFFER = 64 << 10
+"""Bytes; a perf buffer for each processor shares kernel.buffer_size, but for less than this there is no use."""
+
 _GOROUTINES_PER_SPAN = 4
 """Goroutines that are remembered for each span that may be open: an idle connection of a server is one."""
 
@@ -56,8 +59,11 @@ class RecordKind:
 class Programs:
     """The loaded objects, their shared maps, and the buffer of records."""
 
-    def __init__(self, backend: Backend, process: LoadedObject, kinds: dict[int, RecordKind]) -> None:
+    def __init__(
+        self, backend: Backend, process: LoadedObject, kinds: dict[int, RecordKind], *, perf_size: int
+    ) -> None:
         self.backend = backend
+        self._perf_size = perf_size
         self.kinds = kinds
         self.refused: list[Refused] = []
         self._process = process
@@ -75,8 +81,13 @@ class Programs:
             Backend(settings.attach.value) if settings.attach.value != "auto" else None
         )
         loader = _Loader(features, settings, backend)
-        process = loader.load(PROCESS_OBJECT, None)
-        programs = cls(backend, process, loader.kinds)
+        try:
+            process = loader.load(PROCESS_OBJECT, None)
+        except btf.BtfError as error:
+            raise KernelError(
+                str(error), hint="it belongs to the agent: install it again, or `make bpf`"
+            ) from None
+        programs = cls(backend, process, loader.kinds, perf_size=loader.perf_size)
         try:
             for name in PROCESS_PROGRAMS:
                 program = process.program(name)
@@ -102,7 +113,7 @@ class Programs:
     def reader(self) -> RecordReader:
         """The buffer of records, mapped at the first call."""
         if self._reader is None:
-            self._reader = open_reader(self._process.map(_RECORDS))
+            self._reader = open_reader(self._process.map(_RECORDS), perf_size=self._perf_size)
         return self._reader
 
     @property
@@ -192,6 +203,7 @@ class _Loader:
             "goroutines": settings.max_in_flight * _GOROUTINES_PER_SPAN,
             "runtime_layouts": settings.max_executables,
         }
+        self.perf_size = max(_LEAST_PERF_BUFFER, size >> (len(online_cpus()) - 1).bit_length())
         self._in_flight = settings.max_in_flight
         self._slots = settings.max_executables
         namespace = features.pid_namespace

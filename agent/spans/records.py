@@ -30,8 +30,8 @@ Encoder: TypeAlias = Callable[[bytes, int], bytes]
 EncoderFactory: TypeAlias = Callable[[Format], Encoder]
 """Makes the encoder of one kind of record from the format of its struct."""
 
-_HEADER = struct.Struct("<HHIIIQ")
-"""The beginning of struct record_header: kind, length, tgid, slot, flags, process."""
+_HEADER = struct.Struct("<HHIIIQQ")
+"""The beginning of struct record_header: kind, length, tgid, slot, flags, process, start."""
 
 
 def record_kind(record: bytes) -> int:
@@ -49,3 +49,9 @@ def record_process(record: bytes) -> int:
     """The process that the record is from, by a number that does not come again: struct process.id (bpf/process.h)."""
     process: int = _HEADER.unpack_from(record)[5]
     return process
+
+
+def record_start(record: bytes) -> int:
+    """When what the record tells of began: CLOCK_MONOTONIC, ns."""
+    start: int = _HEADER.unpack_from(record)[6]
+    return start
