@@ -25,7 +25,6 @@ struct process {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 16384);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, __u32); /* tgid, as the agent sees it */
 	__type(value, struct process);
 } processes SEC(".maps");
