@@ -155,6 +155,8 @@ static __always_inline __u32 header_of(const struct header_name *name)
 /* Look at the entries of the scan's current group. */
 static __always_inline void group_scan(struct header_scan *scan)
 {
+	/* Unrolled: Linux 5.10 follows a jump back, but refuses an instruction that falls through to a loop's start. */
+#pragma unroll
 	for (__u32 i = 0; i < GROUP_SLOTS; i++) {
 		__u32 at_key = scan->shape.keys + i * scan->shape.key_stride;
 		__u32 at_elem = scan->shape.elems + i * scan->shape.elem_stride;
