@@ -91,7 +91,9 @@ class Tracer:
         self._file_entry = programs.format("file_entry")
         self._process = programs.format("process")
         self._sampler = encode_sampler(config.sampler, programs.constant)
-        self._exec_file = programs.format("process_exec_record").offset("file.inode")
+        exec_record = programs.format("process_exec_record")
+        self._exec_file = exec_record.offset("file.inode")
+        self._exec_path = slice(exec_record.offset("path"), exec_record.size)
 
     @property
     def watch(self) -> FileWatch:
@@ -138,7 +140,7 @@ class Tracer:
                 self._name(traced.executable, key)
             return
         self._gone(pid)
-        self._meet(pid, key=key, number=record_process(record))
+        self._meet(pid, key=key, number=record_process(record), path=record[self._exec_path])
 
     def process_ended(self, record: bytes) -> None:
         """Handle a `struct process_exit_record`."""
@@ -170,16 +172,20 @@ class Tracer:
         self._executables.close()
         self._watch.close()
 
-    def _meet(self, pid: int, *, key: bytes | None = None, number: int = 0) -> None:
+    def _meet(self, pid: int, *, key: bytes | None = None, number: int = 0, path: bytes = b"") -> None:
         """Look at a process that started, or was found.
 
-        `key` is its file as the kernel calls it; `number` is not 0 where the kernel traces the process already.
+        `key` is its file as the kernel calls it, `path` as whoever started it did; `number` is not 0 where the kernel
+        traces the process already.
         """
         process = processes.look(pid)
-        if process is None or (key is not None and not self._is_key_of(key, process.file)):
+        if process is not None and (key is None or self._is_key_of(key, process.file)):
+            self._seen[pid] = process.file
+        else:
             # It ended, or runs another program by now, which is told of by an event of its own.
-            return
-        self._seen[pid] = process.file
+            process = processes.look_at_file(os.fsdecode(path.partition(b"\0")[0]))
+            if process is None or key != self._key_of(process.file):
+                return
         try:
             self._consider(process, key or self._key_of(process.file), number)
         except Exception:  # noqa: BLE001 -- one process must not cost the others their traces
@@ -199,7 +205,7 @@ class Tracer:
             return
         if not number:
             self._name(executable, key)
-        if wanted:
+        if wanted and process.pid:
             self._follow(process, executable, number)
 
     def _name(self, executable: Executable, key: bytes) -> None:
@@ -217,7 +223,8 @@ class Tracer:
         if self._closed or (not attach and process.file in self._unwanted):
             return None
         try:
-            fd = os.open(f"/proc/{process.pid}/exe", os.O_RDONLY | os.O_CLOEXEC)
+            path = f"/proc/{process.pid}/exe" if process.pid else process.path
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except (FileNotFoundError, ProcessLookupError):
             return None  # it ended; whatever runs the file next is looked at again
         except OSError as error:
@@ -300,6 +307,8 @@ class Tracer:
     def _wants(self, process: Process) -> bool:
         if self._same_for_all:
             return True
+        if not process.pid:
+            return False
         owner = processes.owner(process.pid)
         return owner is not None and self._config.discovery.wants(
             exe=process.path, cmdline=owner.command_line, user=owner.user, uid=owner.uid

@@ -55,6 +55,7 @@ struct file {
 
 struct linux_binprm {
 	struct file *file;
+	const char *filename;
 };
 
 #pragma clang attribute pop

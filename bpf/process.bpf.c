@@ -31,6 +31,7 @@ struct {
 struct process_exec_record {
 	struct record_header header; /* header.process: its id where it is traced already, else 0 */
 	struct file_key file;
+	char path[256]; /* as it was given to execve(2): the process may be gone when the agent looks */
 };
 
 struct process_exit_record {
@@ -69,6 +70,7 @@ int process_exec(struct bpf_raw_tracepoint_args *ctx)
 		record.header.process = process.id;
 		record.header.slot = process.slot;
 	}
+	bpf_probe_read_kernel_str(record.path, sizeof(record.path), BPF_CORE_READ(binprm, filename));
 	record.header.kind = process_exec_record_kind;
 	record.header.length = sizeof(record);
 	record.header.tgid = tgid;

@@ -29,7 +29,10 @@ class FileIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process and the file that it runs. `path` is the link's text: it may be of another mount namespace, or gone."""
+    """A process and the file that it runs. `path` is the link's text: it may be of another mount namespace, or gone.
+
+    `pid` is 0 where the process has ended, and only its file is left.
+    """
 
     pid: int
     path: str
@@ -62,6 +65,16 @@ def look(pid: int, procfs: Path = Path("/proc")) -> Process | None:
     except OSError:
         return None
     return Process(pid, path, identity_of(status))
+
+
+def look_at_file(path: str) -> Process | None:
+    """Look at the file that an ended process ran; None where it is gone too, or can't be told by this path."""
+    if not path.startswith("/"):
+        return None
+    try:
+        return Process(0, path, identity_of(Path(path).stat()))
+    except OSError:
+        return None
 
 
 def identity(pid: int, procfs: str = "/proc") -> FileIdentity | None:

@@ -62,7 +62,7 @@ def send(
 ) -> list[dict[str, Any]]:
     """Send requests and give the client's line of each."""
     client = build("http_client", go=NEWEST)
-    command = [client, "-address", f"127.0.0.1:{server.port(mode)}", "-mode", mode]
+    command = [str(client), "-address", f"127.0.0.1:{server.port(mode)}", "-mode", mode]
     command += ["-requests", str(requests), "-seed", str(seed), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
