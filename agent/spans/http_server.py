@@ -153,13 +153,11 @@ class _HttpServerEncoder:
         span.flags = FLAGS_REMOTE_PARENT if flags & RECORD_REMOTE_PARENT else FLAGS_LOCAL_PARENT
         span.start_time_unix_nano = start + clock
         span.end_time_unix_nano = end + clock
-        span.trace_state = (
-            _trace_state(
-                record[tracestate_at : tracestate_at + (tracestate_length & _LENGTH)], tracestate_length
-            )
-            if tracestate_length
-            else ""
-        )
+        if tracestate_length:
+            raw = record[tracestate_at : tracestate_at + (tracestate_length & _LENGTH)]
+            span.trace_state = _trace_state(raw, tracestate_length)
+        elif span.trace_state:
+            span.trace_state = ""  # setting it costs more than looking
         variable.path.string_value = target.path
         if variable.query is not None:
             variable.query.string_value = target.query
