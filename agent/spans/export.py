@@ -160,7 +160,7 @@ class Exporter:
         while True:
             try:
                 self._transport = self._open_transport(self._settings)
-            except (OSError, ValueError) as error:  # noqa: PERF203 -- leaving the loop is what it is for
+            except (OSError, ValueError) as error:
                 self._failing(Failed(code="CONFIGURATION", message=str(error), retryable=True))
                 if not self._pause(self._backoff.delay(attempt)):
                     return None
