@@ -87,17 +87,17 @@ PYTHON_SOURCES := agent tests bench demo
 C_SOURCES := $(wildcard bpf/*.c bpf/*.h)
 
 .PHONY: lint
-lint: dev packages-lint ## Check style and types: ruff, mypy, clang-format
+lint: dev ## Check style and types: ruff, mypy, clang-format
 	$(VENV)/bin/ruff check --quiet
 	$(VENV)/bin/ruff format --check --quiet
 	$(VENV)/bin/mypy $(PYTHON_SOURCES)
-	$(if $(C_SOURCES),clang-format --dry-run -Werror $(C_SOURCES))
+	$(if $(C_SOURCES),$(VENV)/bin/clang-format --dry-run -Werror $(C_SOURCES))
 
 .PHONY: format
-format: dev packages-lint ## Format Python, and C in bpf/
+format: dev ## Format Python, and C in bpf/
 	$(VENV)/bin/ruff check --quiet --fix-only
 	$(VENV)/bin/ruff format --quiet
-	$(if $(C_SOURCES),clang-format -i $(C_SOURCES))
+	$(if $(C_SOURCES),$(VENV)/bin/clang-format -i $(C_SOURCES))
 
 .PHONY: test
 test: setup dev packages-test ## Run all tests (PYTEST_ARGS='-k elf' for some)

@@ -67,7 +67,7 @@ struct header_name {
 /* Where a name stands in the table, from its length and first letter: no two of ours meet, so one comparison tells.
  * (Two that met would be a compiler's error: -Winitializer-overrides.) */
 #define HEADER_SLOTS		   32
-#define HEADER_SLOT(length, first) (((length)*5 + (first)) % HEADER_SLOTS)
+#define HEADER_SLOT(length, first) (((length) * 5 + (first)) % HEADER_SLOTS)
 #define HEADER(first, name, what)  [HEADER_SLOT(sizeof(name) - 1, first)] = {sizeof(name) - 1, {name}, what}
 
 static const struct header_name header_table[HEADER_SLOTS] = {
