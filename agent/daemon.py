@@ -33,6 +33,8 @@ EXIT_CANNOT_RUN = 1
 _FLUSH_TIMEOUT = 10.0
 """Seconds that the last spans have to reach the collector; below the unit's TimeoutStopSec."""
 
+_ENDING = (signal.SIGTERM, signal.SIGINT)
+
 _DRAIN_LIMIT = 1 << 14
 """Records that are taken at a time."""
 
@@ -45,7 +47,7 @@ _STATUS_INTERVAL = 10.0
 def run_daemon(config: Config, log: Logger) -> int:
     """Trace until SIGTERM or SIGINT; give the exit status. Errors that end the daemon are told in one line."""
     with ExitStack() as stack:
-        stopping = stack.enter_context(_signals(signal.SIGTERM, signal.SIGINT))
+        stopping = stack.enter_context(_signals(*_ENDING))
         try:
             found = features()
             programs = stack.enter_context(Programs.load(found, config.kernel, libraries=LIBRARIES))
@@ -143,10 +145,9 @@ class Daemon:
             while True:
                 wait = 0.0 if more else settings.kernel.drain_interval
                 ready = {key.fileobj for key, _ in selector.select(wait)}
-                if stopping in ready:
+                if stopping in ready and _ended_by(stopping):
                     break
-                if self._tracer.watch in ready:
-                    self._tracer.files_changed()
+                self._tracer.files_changed()
                 more = self._drain()
                 if scan.due() and settings.discovery.enabled:
                     self._tracer.scan()
@@ -258,9 +259,14 @@ class _Timer:
         return True
 
 
+def _ended_by(signals: int) -> bool:
+    """Whether one of the signals that were received is to end the daemon; others only wake it (FileWatch)."""
+    return any(number in _ENDING for number in os.read(signals, 1 << 10))
+
+
 @contextmanager
 def _signals(*numbers: signal.Signals) -> Iterator[int]:
-    """Give a descriptor that is readable from the first of these signals on."""
+    """Give a descriptor from which the numbers of signals that arrive can be read, a byte each."""
     receiving, sending = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     previous = {number: signal.signal(number, lambda *_: None) for number in numbers}
     wakeup = signal.set_wakeup_fd(sending, warn_on_full_buffer=False)

@@ -20,8 +20,9 @@ _CLOSERS = 64
 class Executable:
     """A file with probes in it. `off` are the plan's reasons and those that came up when it was attached.
 
-    `fd` holds on to the file itself, whatever becomes of its name; `processes` counts those that are traced;
-    `watch` is its number in the watch of files; `keys` are what the kernel calls it (struct file_key).
+    `fd` holds on to the file itself, whatever becomes of its name; `leased` says whether writers wait for its being
+    closed (agent/discovery/watch.py); `processes` counts those that are traced; `watch` is its number in the watch of
+    files; `keys` are what the kernel calls it (struct file_key).
     """
 
     file: FileIdentity
@@ -32,6 +33,7 @@ class Executable:
     off: tuple[Off, ...]
     fd: int
     attachments: list[Attachment]
+    leased: bool = False
     processes: int = 0
     watch: int = -1
     keys: set[bytes] = field(default_factory=set)

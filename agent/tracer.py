@@ -15,7 +15,7 @@ from typing import TypeVar
 from agent.config import Config
 from agent.discovery import processes
 from agent.discovery.processes import FileIdentity, Process
-from agent.discovery.watch import IN_MODIFY, FileWatch
+from agent.discovery.watch import IN_MODIFY, FileWatch, is_awaited, lease
 from agent.executable import Executable as ExecutableFile
 from agent.executable import ExecutableError, NotGoError
 from agent.executables import Executable, Executables, NoRoomError
@@ -150,7 +150,10 @@ class Tracer:
             self._gone(pid)
 
     def files_changed(self) -> None:
-        """Take the probes out of files that were written to, before anything runs what is in them now."""
+        """Take the probes out of files that are written to, before anything runs what is in them then."""
+        for leased in self._executables.all():
+            if leased.leased and is_awaited(leased.fd):
+                self._detach(leased, "its file is about to be written to")
         for number, what in self._watch.changed().items():
             executable = self._watched.get(number)
             if executable is None:
@@ -262,7 +265,15 @@ class Tracer:
         for former in self._executables.all():
             if former.file.same_inode(process.file):
                 self._detach(former, "its file was changed")
+        try:
+            lease(fd)
+            why_not = ""
+        except BlockingIOError:
+            return None  # it is being written to; when it is started it is looked at again
+        except OSError as error:
+            why_not = os.strerror(error.errno or 0)
         executable = self._executables.attach(process.file, fd, plan)
+        executable.leased = not why_not
         executable.watch = self._watch_file(executable)
         emit(
             self._log,
@@ -272,6 +283,12 @@ class Tracer:
             go=plan.go_version,
             probes=executable.probes,
         )
+        if why_not:
+            self._log.warning(
+                f"don't write to {process.path} in place while gospan runs, replace it: writers can't be made to wait",
+                exe=process.path,
+                why=why_not,
+            )
         for one in executable.off:
             self._log.info(f"not traced in {process.path}: {one.what}", exe=process.path, why=one.why)
         return executable

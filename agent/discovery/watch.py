@@ -1,15 +1,21 @@
 """Watching executable files that have probes in them.
 
-A file that nothing runs may be written over in place. The kernel keeps the instructions that it replaced when a probe
-was attached, and would put them back into the new program's midst; so the probes of a file come off as soon as it is
-written to. The kernel refuses to execute a file that is open for writing (ETXTBSY), so this is before the first start.
+A file that nothing runs may be written over in place. The kernel goes on putting breakpoints where the old program had
+its functions, and would execute the old instructions in the new program's midst; so the probes of a file have to come
+off before a new program in it can start.
+
+A read lease (fcntl(2), F_SETLEASE) makes that certain: whoever opens the file for writing, or truncates it, waits until
+the lease is given back, and the kernel tells us by a signal. On file systems that have no leases inotify tells when it
+is written already: then a program that starts within the tenth of a second that it takes to detach may crash.
 """
 
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import functools
 import os
+import signal
 import struct
 
 IN_MODIFY = 0x2
@@ -36,11 +42,28 @@ def _checked(result: int, path: str | None = None) -> int:
     return result
 
 
+def lease(fd: int) -> None:
+    """Have writers wait from now on, until this open file is closed. Raises OSError.
+
+    BlockingIOError: it is open for writing now. PermissionError: it is another user's, and CAP_LEASE is needed.
+    """
+    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+
+
+def is_awaited(fd: int) -> bool:
+    """Whether a writer waits for the end of the lease on this open file."""
+    return fcntl.fcntl(fd, fcntl.F_GETLEASE) == fcntl.F_UNLCK
+
+
 class FileWatch:
-    """One inotify instance; readable, by its descriptor, when a watched file was written to or removed."""
+    """One inotify instance; readable, by its descriptor, when a watched file was written to or removed.
+
+    While it is open, the signal that a writer waits (SIGIO) does no more than interrupt. Only for the main thread.
+    """
 
     def __init__(self) -> None:
         self._fd = _checked(_libc().inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+        self._signal = signal.signal(signal.SIGIO, lambda *_: None)
 
     def fileno(self) -> int:
         """Give the descriptor for poll(2)."""
@@ -74,3 +97,4 @@ class FileWatch:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+            signal.signal(signal.SIGIO, self._signal)
