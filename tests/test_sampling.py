@@ -1,0 +1,45 @@
+"""The numbers that the programs take, against the OpenTelemetry SDK's own samplers."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
+
+from agent.config import Sampler, Sampling
+from agent.kernel import btf
+from agent.paths import object_file
+from agent.sampling import encode_sampler
+
+CONSTANTS = btf.read(str(object_file("process"))).constants
+
+
+def encoded(name: Sampler, arg: float = 1.0) -> dict[str, int]:
+    return encode_sampler(Sampling(name=name, arg=arg), CONSTANTS.__getitem__)
+
+
+@pytest.mark.parametrize("ratio", [0.0, 1e-9, 0.1, 0.25, 0.5, 0.999, 1.0])
+def test_a_ratio_chooses_the_traces_that_the_sdk_chooses(ratio: float) -> None:
+    values = encoded(Sampler.TRACEIDRATIO, ratio)
+    sdk = TraceIdRatioBased(ratio)
+    dice = random.Random(1)  # noqa: S311 -- the same ids in every run
+    bound = values["ratio"]
+    for trace_id in [
+        1,
+        (1 << 64) - 1,
+        1 << 64,
+        (1 << 128) - 1,
+        *(dice.getrandbits(128) for _ in range(20000)),
+    ]:
+        low = trace_id & (1 << 64) - 1
+        chosen = bound == (1 << 64) - 1 or low < bound  # is_sampled (bpf/span.h)
+        assert chosen == (sdk.should_sample(None, trace_id, "name").decision is Decision.RECORD_AND_SAMPLE)
+
+
+def test_every_sampler_has_numbers_of_its_own() -> None:
+    numbers = {name: encoded(name)["sampler"] for name in Sampler}
+    assert len(set(numbers.values())) == len(Sampler)
+    parent_based = CONSTANTS["SAMPLER_PARENT_BASED"]
+    for name, number in numbers.items():
+        assert bool(number & parent_based) == name.value.startswith("parentbased_")
