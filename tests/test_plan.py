@@ -1,0 +1,141 @@
+"""Plans of real executables: what is on, what is off, and the words for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from agent.executable import BuildInfo, Executable
+from agent.kernel import btf
+from agent.kernel.formats import format_of
+from agent.libraries import LIBRARIES, Feature
+from agent.libraries.net_http_server import NET_HTTP_SERVER
+from agent.offsets.resolve import Resolver, Source
+from agent.offsets.table import Listed
+from agent.paths import object_file
+from agent.plan import LibraryPlan, Plan, Status, make_plan
+from tests.support.golang import VERSIONS, build
+
+TYPES = {library.object: btf.read(str(object_file(library.object))) for library in LIBRARIES}
+
+
+def plan_of(app: str, *, go: str = VERSIONS[-1], mode: str = "stripped", arch: str = "amd64") -> Plan:
+    with Executable(str(build(app, go=go, mode=mode, arch=arch))) as executable:
+        return make_plan(executable, TYPES, Resolver())
+
+
+def server_plan(plan: Plan) -> LibraryPlan:
+    (found,) = (one for one in plan.libraries if one.library is NET_HTTP_SERVER)
+    return found
+
+
+@pytest.mark.parametrize("go", VERSIONS)
+def test_every_probe_is_on_an_emulated_instruction(go: str) -> None:
+    found = server_plan(plan_of("http_server", go=go))
+    assert found.status is (Status.ON if go >= "1.22" else Status.PARTIAL)
+    # Since Go 1.24 the program serves cleartext HTTP/2 without golang.org/x/net.
+    wanted = {
+        probe.program for probe in NET_HTTP_SERVER.probes if go < "1.24" or not probe.program.startswith("x_")
+    }
+    assert {probe.program for probe in found.probes} == wanted
+    assert all(probe.emulated for probe in found.probes)
+    assert found.version == f"go{go}"
+    assert [one.what for one in found.off] == ([] if go >= "1.22" else ["http.route"])
+    assert all("1.22" in one.why for one in found.off)
+
+
+def test_arm64() -> None:
+    found = server_plan(plan_of("http_server", arch="arm64"))
+    assert found.status is Status.ON
+    assert all(probe.emulated for probe in found.probes)
+
+
+@pytest.mark.parametrize("go", VERSIONS)
+def test_layouts_hold_what_the_fields_say(go: str) -> None:
+    found = server_plan(plan_of("http_server", go=go))
+    offsets = {one.field: one.offset for one in found.fields}
+    assert set(found.layouts) == {"runtime_layout", "header_map_layout", "http_server_layout"}
+    for name, packed in found.layouts.items():
+        layout = format_of(TYPES["net_http_server"].struct(name))
+        values = layout.unpack(packed)
+        for field in layout.fields:
+            names = [tag.partition(":")[2] for tag in field.tags]
+            known = [offsets[one] for one in names if one in offsets]
+            assert values[field.name] == (known[0] if known else 0xFFFF)
+    maps = "internal/runtime/maps.Map.dirPtr" if go >= "1.24" else "runtime.hmap.buckets"
+    assert maps in offsets
+    assert {one.source for one in found.fields} == {Source.TYPE_INFORMATION}
+
+
+def server_executable() -> Executable:
+    return Executable(str(build("http_server")))
+
+
+def test_a_program_without_any_library() -> None:
+    elsewhere = replace(NET_HTTP_SERVER.probes[0], symbols=("example.com/nothing.Here",))
+    with server_executable() as executable:
+        plan = make_plan(
+            executable, TYPES, Resolver(), libraries=[replace(NET_HTTP_SERVER, probes=(elsewhere,))]
+        )
+    assert plan.libraries == ()
+    assert plan.traced == ()
+    assert "none of the libraries" in plan.off[0].why
+
+
+def test_a_library_that_is_turned_off_says_so() -> None:
+    with server_executable() as executable:
+        plan = make_plan(executable, TYPES, Resolver(), disabled={NET_HTTP_SERVER.name: "by me"})
+    found = server_plan(plan)
+    assert (found.status, found.probes, found.layouts) == (Status.OFF, (), {})
+    assert [one.why for one in found.off] == ["by me"]
+
+
+def test_a_field_that_is_gone_turns_off_what_needs_it() -> None:
+    optional = Feature(
+        what="something", fields=(("net/http.Request.Gone",), ("net/http.Request.Method", "a.B.C"))
+    )
+    with server_executable() as executable:
+        partial = make_plan(
+            executable, TYPES, Resolver(), libraries=[replace(NET_HTTP_SERVER, features=(optional,))]
+        )
+        off = make_plan(
+            executable,
+            TYPES,
+            Resolver(),
+            libraries=[replace(NET_HTTP_SERVER, features=(replace(optional, required=True),))],
+        )
+    assert server_plan_of(partial).status is Status.PARTIAL
+    assert "net/http.Request.Gone" in server_plan_of(partial).off[0].why
+    assert server_plan_of(off).status is Status.OFF
+    assert server_plan_of(off).probes == ()
+
+
+def server_plan_of(plan: Plan) -> LibraryPlan:
+    (only,) = plan.libraries
+    return only
+
+
+def test_a_required_function_that_is_gone_turns_off_the_library() -> None:
+    first, *others = NET_HTTP_SERVER.probes
+    without = replace(NET_HTTP_SERVER, probes=(replace(first, symbols=("net/http.gone",)), *others))
+    with server_executable() as executable:
+        plan = make_plan(executable, TYPES, Resolver(), libraries=[without])
+    found = server_plan_of(plan)
+    assert found.status is Status.OFF
+    assert "net/http.gone" in found.off[0].why
+    assert not plan.traced
+
+
+def test_the_table_is_asked_for_what_type_information_lacks() -> None:
+    class Everywhere:
+        def find(self, name: str, build_info: BuildInfo, arch: str) -> Listed | None:
+            assert (build_info.go_version, arch) == (f"go{VERSIONS[-1]}", "amd64")
+            return Listed(40, exact=True) if name == "runtime.hmap.B" else None
+
+    with server_executable() as executable:
+        found = server_plan(make_plan(executable, TYPES, Resolver(Everywhere())))
+    by_name = {one.field: one for one in found.fields}
+    assert by_name["runtime.hmap.B"].offset == 40
+    assert by_name["runtime.hmap.B"].source is Source.TABLE
+    assert by_name["net/http.Request.Method"].source is Source.TYPE_INFORMATION
