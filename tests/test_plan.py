@@ -131,7 +131,7 @@ def test_the_table_is_asked_for_what_type_information_lacks() -> None:
     class Everywhere:
         def find(self, name: str, build_info: BuildInfo, arch: str) -> Listed | None:
             assert (build_info.go_version, arch) == (f"go{VERSIONS[-1]}", "amd64")
-            return Listed(40, exact=True) if name == "runtime.hmap.B" else None
+            return Listed(40, VERSIONS[-1], exact=True) if name == "runtime.hmap.B" else None
 
     with server_executable() as executable:
         found = server_plan(make_plan(executable, TYPES, Resolver(Everywhere())))
