@@ -110,7 +110,6 @@ def _build(arguments: argparse.Namespace) -> int:
     from agent.offsets.toolchains import GoError, Toolchains
 
     state = State((arguments.state or default_directory()).resolve())
-    state.directory.mkdir(parents=True, exist_ok=True)
     if arguments.retry:
         state.forget_reasons()
     since = _load(arguments.since) if arguments.since else None

@@ -63,9 +63,16 @@ class Outcome:
     failed: bool = False
 
 
+def proxy_versions(module: str) -> list[str]:
+    """All versions of a module that the proxy knows of. Raises GoError."""
+    return toolchain_versions() if module == STANDARD_LIBRARY else module_versions(module)
+
+
 @dataclass(slots=True)
 class Generator:
-    """Builds what is missing in the state. `since` is a table whose versions are taken from it and not built."""
+    """Builds what is missing in the state. `since` is a table whose versions are taken from it and not built;
+    `list_versions` gives all versions of a module, of the proxy's if it is not given.
+    """
 
     state: State
     toolchains: Toolchains
@@ -73,21 +80,18 @@ class Generator:
     programs: Sequence[Program]
     since: Table | None = None
     jobs: int = 1
+    list_versions: Callable[[str], list[str]] = proxy_versions
     _versions: dict[str, list[str]] = field(default_factory=dict)
-    _kept: set[str] = field(default_factory=set)
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def tasks(self) -> list[Task]:
         """What there is to be built for amd64: the first and last patches of Go's minor versions, then modules, then
         the rest, so that an unfinished table is of use early. Raises GoError.
         """
-        released = self._list(STANDARD_LIBRARY)
-        # The last patch of each minor version builds the modules.
-        self._kept = {patches[-1] for patches in by_minor(released).values()}
+        ends = {patches[at] for patches in by_minor(self._list(STANDARD_LIBRARY)).values() for at in (0, -1)}
         first: list[Task] = []
         rest: list[Task] = []
         for program in self.programs:
-            ends = {patches[at] for patches in by_minor(released).values() for at in (0, -1)}
             for version in ends_first(self._list(program.module)):
                 if not self._listed(program.module, version):
                     task = Task(program, version, _MAIN)
@@ -119,6 +123,8 @@ class Generator:
 
         Raises GenerateError if anything failed that isn't the version's own fault, or if the two sources disagree.
         """
+        self._stop.clear()
+        self.state.directory.mkdir(parents=True, exist_ok=True)
         failures: list[str] = []
         waiting = iter(tasks)
         running: set[Future[Outcome]] = set()
@@ -136,7 +142,6 @@ class Generator:
                         report(outcome)
             finally:
                 self._stop.set()
-        self._stop.clear()
         if failures:
             raise GenerateError(*failures)
 
@@ -157,7 +162,7 @@ class Generator:
     def _list(self, module: str) -> list[str]:
         """All versions of a module that are supported, oldest first."""
         if module not in self._versions:
-            listed = toolchain_versions() if module == STANDARD_LIBRARY else module_versions(module)
+            listed = self.list_versions(module)
             if module == STANDARD_LIBRARY:
                 listed = [*listed, *self.toolchains.given]
             oldest = next((one.since for one in self.programs if one.module == module), _OLDEST_GO)
@@ -171,19 +176,25 @@ class Generator:
     def _done(self, task: Task) -> bool:
         return None not in self._builds(task)
 
-    def _builds(self, task: Task) -> list[str | None]:
-        """The Go releases that have built a version; None among them for one that has to be tried yet.
+    @property
+    def _builders(self) -> dict[str, str]:
+        """The Go releases that build modules, newest first: the last patch of each minor version, by that."""
+        series = by_minor(self._list(STANDARD_LIBRARY))
+        return {".".join(map(str, pair)): patches[-1] for pair, patches in reversed(series.items())}
 
-        Go itself builds its own library. A module is built by the newest and by the oldest release that can: what it
-        has may depend on that.
+    def _builds(self, task: Task) -> list[str | None]:
+        """The versions of Go that have built a version; None among them for one that has to be tried yet.
+
+        Go itself builds its own library. A module is built by the newest and by the oldest minor version that can: what
+        it has may depend on that.
         """
         if task.program.module == STANDARD_LIBRARY:
             return [
                 task.version if self.state.has(task.program, task.version, task.arch, task.version) else None
             ]
-        releases = sorted(self._kept, key=order, reverse=True)
+        newest_first = list(self._builders)
         found: list[str | None] = []
-        for candidates in (releases, releases[::-1]):
+        for candidates in (newest_first, newest_first[::-1]):
             for go in candidates:
                 if not self.state.has(task.program, task.version, task.arch, go):
                     found.append(None)
@@ -203,26 +214,24 @@ class Generator:
 
     def _standard_library(self, task: Task) -> Outcome:
         try:
-            return Outcome(task, self._build(task, task.version))
+            return Outcome(task, self._build(task, task.version, task.version))
         finally:
-            if task.version not in self._kept:
+            if task.version not in self._builders.values():
                 self.toolchains.drop(task.version)
 
     def _of_module(self, task: Task) -> Outcome:
-        releases = sorted(self._kept, key=order, reverse=True)
-        last = ""
-        for candidates in (releases, releases[::-1]):
-            words = []
-            for go in candidates:
+        builders = list(self._builders.items())
+        words = ""
+        for candidates in (builders, builders[::-1]):
+            for go, newest in candidates:
                 if not self.state.has(task.program, task.version, task.arch, go):
-                    words.append(self._build(task, go))
+                    words = self._build(task, go, newest)
                 if not self.state.reason(task.program, task.version, task.arch, go):
                     break
-            last = words[-1] if words else last
-        return Outcome(task, last)
+        return Outcome(task, words)
 
-    def _build(self, task: Task, go: str) -> str:
-        """Build and read a version, or keep the reason why that can't be."""
+    def _build(self, task: Task, go: str, release: str) -> str:
+        """Build and read a version by a Go release, which the state calls `go`; or keep why that can't be."""
         if self._stop.is_set():
             raise GoError("interrupted")
         program, version, arch = task.program, task.version, task.arch
@@ -230,25 +239,23 @@ class Generator:
             self.state.directory / f"{program.directory.name}-{version}-{arch}-go{go}.{threading.get_ident()}"
         )
         try:
-            build(program, version, self.toolchains.get(go), target, arch=arch)
+            build(program, version, self.toolchains.get(release), target, arch=arch)
             layouts = read_layouts(target)
             layouts.offsets(of_module(self.wanted, program.module, self.programs))
         except UnavailableError as error:
             if self._stop.is_set():
                 raise GoError("interrupted") from None
             self.state.keep_reason(program, version, arch, go, str(error))
-            return f"go{go}: {error}"
+            return f"go{release}: {error}"
         finally:
             target.unlink(missing_ok=True)
         self.state.keep(program, version, arch, go, layouts)
-        return f"go{go}: {len(layouts.structs)} structs"
+        return f"go{release}: {len(layouts.structs)} structs"
 
     def _reason(self, program: Program, version: str) -> str:
         """Why no release can build a version: what the newest said of it. Empty if one can, or wasn't tried yet."""
-        releases = sorted(self._kept, key=order, reverse=True)
-        if program.module == STANDARD_LIBRARY:
-            releases = [version]
-        reasons = [self.state.reason(program, version, _MAIN, go) for go in releases]
+        tried = [version] if program.module == STANDARD_LIBRARY else list(self._builders)
+        reasons = [self.state.reason(program, version, _MAIN, go) for go in tried]
         return reasons[0] if reasons and all(reasons) else ""
 
     def _module(self, program: Program, *, partial: bool) -> Module:

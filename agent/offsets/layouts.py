@@ -14,8 +14,6 @@ from agent.offsets.dwarf import Dwarf
 from agent.offsets.fields import Wanted
 from agent.offsets.geometry import parts
 
-_FORMAT = 1
-
 
 class DisagreementError(Exception):
     """Type information and DWARF of one program differ, or one of them lacks a type that is wanted."""
@@ -61,7 +59,6 @@ class Layouts:
     def dump(self) -> bytes:
         """Pack everything, for load."""
         document = {
-            "format": _FORMAT,
             "structs": {name: _dump_struct(struct) for name, struct in self.structs.items()},
             "maps": {name: astuple(geometry) for name, geometry in self.maps.items()},
             "unconfirmed": dict(self.unconfirmed),
@@ -73,8 +70,6 @@ class Layouts:
         """Unpack what dump has packed. Raises ValueError if it is anything else."""
         try:
             document = json.loads(gzip.decompress(data))
-            if document["format"] != _FORMAT:
-                raise ValueError(f"format {document['format']}, not {_FORMAT}")
             return cls(
                 {name: _load_struct(name, struct) for name, struct in document["structs"].items()},
                 {name: MapGeometry(*geometry) for name, geometry in document["maps"].items()},

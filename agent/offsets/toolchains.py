@@ -22,7 +22,7 @@ _TOOLCHAIN_MODULE = "golang.org/toolchain"
 _TIMEOUT = 1800
 
 _GONE = re.compile(
-    r"404 Not Found|410 Gone|toolchain not available|unknown revision|no matching versions|invalid version"
+    r"403 Forbidden|404 Not Found|410 Gone|toolchain not available|unknown revision|no matching versions"
 )
 """What the go command says of a version that isn't to be had, now or later; anything else may pass."""
 
@@ -138,7 +138,8 @@ def build(program: Program, version: str, toolchain: Toolchain, target: Path, *,
         for file, source in program.sources.items():
             (directory / file).write_bytes(source)
         go = ".".join(str(number) for number in minor(toolchain.version) or ())
-        lines = ["module gospan/offsets", f"go {go}"]
+        # With a dot: Go 1.19.13 takes a path without one for the standard library's.
+        lines = ["module gospan.invalid/offsets", f"go {go}"]
         modules = None
         if program.module != STANDARD_LIBRARY:
             lines.append(f"require {program.module} {version}")
