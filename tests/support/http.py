@@ -14,6 +14,7 @@ from typing import Any
 
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
+from agent.paths import architecture
 from tests.support.daemon import attributes
 from tests.support.golang import NEWEST, build
 
@@ -61,12 +62,17 @@ def send(
     server: Server, mode: str, *arguments: str, requests: int = 300, seed: int = 1
 ) -> list[dict[str, Any]]:
     """Send requests and give the client's line of each."""
-    client = build("http_client", go=NEWEST)
-    command = [str(client), "-address", f"127.0.0.1:{server.port(mode)}", "-mode", mode]
-    command += ["-requests", str(requests), "-seed", str(seed), *arguments]
+    command = client_command(server, mode, *arguments, requests=requests, seed=seed)
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def client_command(server: Server, mode: str, *arguments: str, requests: int, seed: int = 1) -> list[str]:
+    """The command that sends requests."""
+    client = build("http_client", go=NEWEST, arch=architecture())
+    command = [str(client), "-address", f"127.0.0.1:{server.port(mode)}", "-mode", mode]
+    return [*command, "-requests", str(requests), "-seed", str(seed), *arguments]
 
 
 def expects_span(line: dict[str, Any]) -> bool:

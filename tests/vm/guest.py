@@ -41,8 +41,8 @@ class Machine:
     console: str
 
 
-# cx16: QEMU 7.2 sometimes leaves wrong flags behind its emulated cmpxchg16b, and one boot of 6.12 in three
-# ends in a panic. Kernels do without the instruction where the processor doesn't announce it.
+# cx16: with QEMU 7.2 and a bare "max", one boot of 6.12 in three ended in a panic; none has since the processor
+# doesn't announce this instruction, which kernels can do without. The cause is not established.
 # la57: walking five levels of page tables takes longer than four.
 # cortex-a72: later models and "max" have extensions that slow emulation down and that 5.10 doesn't know.
 MACHINES = {
