@@ -53,6 +53,7 @@ struct hit {
 /* False where the process is not traced or the goroutine cannot be told. */
 static __always_inline bool hit_begin(struct hit *hit, struct pt_regs *ctx)
 {
+	use_stack_of_thread(ctx);
 	hit->process = current_process();
 	if (!hit->process)
 		return false;
