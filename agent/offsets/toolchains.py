@@ -52,13 +52,11 @@ class Toolchain:
     def environment(self, *, arch: str = "amd64", modules: Path | None = None) -> dict[str, str]:
         """The environment in which this very release builds for `arch`, and nothing else has a say."""
         env = _environment() | {
-            "GOTOOLCHAIN": "local",
             "GOROOT": str(self.root),
             "GOOS": "linux",
             "GOARCH": arch,
             "CGO_ENABLED": "0",
             "GOFLAGS": "-mod=mod -modcacherw -buildvcs=false",
-            "GOEXPERIMENT": "",
         }
         if self.cache:
             env["GOCACHE"] = str(self.cache)
@@ -89,7 +87,7 @@ class Toolchains:
         """Get a release. Raises UnavailableError if there is none to be had, GoError if that failed otherwise."""
         if version in self._given:
             return Toolchain(version, self._given[version], self._directory / version / "cache")
-        environment = _environment() | {"GOTOOLCHAIN": f"go{version}", "GOFLAGS": ""}
+        environment = _environment() | {"GOTOOLCHAIN": f"go{version}"}
         own = self._directory / version
         if not _installed(version):
             own.mkdir(parents=True, exist_ok=True)
@@ -199,7 +197,16 @@ def _go() -> str:
 
 
 def _environment() -> dict[str, str]:
-    return os.environ | {"GOWORK": "off", "GO111MODULE": "on", "GOFLAGS": "-mod=mod"}
+    """Ours, without what the user may have set for builds of another kind."""
+    return os.environ | {
+        "GO111MODULE": "on",
+        "GOARCH": "",
+        "GOEXPERIMENT": "",
+        "GOFLAGS": "-mod=mod",
+        "GOOS": "",
+        "GOTOOLCHAIN": "local",
+        "GOWORK": "off",
+    }
 
 
 def _run(
