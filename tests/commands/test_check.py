@@ -77,7 +77,7 @@ def test_each_buffer_and_each_back_end_loads(gospan: Gospan, quiet_network: tupl
         report = json.loads(gospan("check", "--json", *flags, *quiet_network).out)
         assert report["status"] != "unable"
         found = {one["what"]: one["sentence"] for one in report["findings"]}
-        assert found["buffer"].startswith("Records will come through perf buffers of 8 MiB")
+        assert found["buffer"].startswith("Records will come through perf buffers of 4 MiB")
 
 
 def test_refused_programs_are_named(

@@ -55,7 +55,7 @@ def test_good_kernel() -> None:
     assert worst_of(found) is Level.OK
     assert found["release"][1] == "Linux 6.12.41 on x86_64, with libbpf 1.5."
     assert found["backend"][1] == "Probes will be attached by uprobe_multi, the best there is here."
-    assert found["buffer"][1] == "Records will come through a ring buffer of 8 MiB."
+    assert found["buffer"][1] == "Records will come through a ring buffer of 4 MiB."
     assert found["capabilities"][1] == "No capability is missing."
     assert all(sentence.endswith(".") for _, sentence in found.values())
     assert set(GOOD.named()) - set(found) == {"ring_buffer", "pid_translation"}
@@ -111,7 +111,7 @@ def test_buffer() -> None:
     level, text = kernel(Kernel(buffer=BufferKind.PERF))["buffer"]
     assert (level, text) == (
         Level.OK,
-        "Records will come through perf buffers of 8 MiB together, as configured.",
+        "Records will come through perf buffers of 4 MiB together, as configured.",
     )
 
 
