@@ -29,7 +29,7 @@ from agent.plan import make_plan
 from agent.sampling import encode_sampler
 from agent.spans.pipeline import Pipeline
 from agent.spans.records import record_process, record_start, record_tgid
-from agent.spans.resource import Build, Host, describe
+from agent.spans.resource import Build, Host, describe, describe_ended
 
 _KEPT_AFTER_END = 5.0
 """How long a process is remembered after its end, in seconds: records of it may still be on their way."""
@@ -184,9 +184,12 @@ class Tracer:
         process = processes.look(pid)
         if process is not None and (key is None or self._is_key_of(key, process.file)):
             self._seen[pid] = process.file
+        elif number:
+            self._follow_ended(pid, key, number)
+            return
         else:
             # It ended, or runs another program by now, which is told of by an event of its own.
-            process = processes.look_at_file(os.fsdecode(path.partition(b"\0")[0]))
+            process = processes.look_at_file(pid, os.fsdecode(path.partition(b"\0")[0]))
             if process is None or key != self._key_of(process.file):
                 return
         try:
@@ -201,15 +204,18 @@ class Tracer:
             self._files.update(key, self._entry("FILE_IGNORED", 0))
             return
         wanted = self._wants(process)
-        executable = self._executables.get(process.file) or self._examine(process, attach=wanted)
+        known = self._executables.get(process.file)
+        executable = known or self._examine(process, attach=wanted)
         if executable is None:
             if process.file in self._ignored and process.file not in self._without_room:
                 self._files.update(key, self._entry("FILE_IGNORED", 0))
             return
         if not number:
             self._name(executable, key)
-        if wanted and process.pid:
+        if wanted and not process.ended:
             self._follow(process, executable, number)
+        if known is None:
+            self._announce(executable)
 
     def _name(self, executable: Executable, key: bytes) -> None:
         """Tell the kernel what to do with new processes of a file that it calls `key`."""
@@ -226,7 +232,7 @@ class Tracer:
         if self._closed or (not attach and process.file in self._unwanted):
             return None
         try:
-            path = f"/proc/{process.pid}/exe" if process.pid else process.path
+            path = process.path if process.ended else f"/proc/{process.pid}/exe"
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except (FileNotFoundError, ProcessLookupError):
             return None  # it ended; whatever runs the file next is looked at again
@@ -259,8 +265,12 @@ class Tracer:
             self._log.debug(f"nothing to trace in {process.path}: {plan.off[0].why}", exe=process.path)
             return None
         if not plan.traced:
-            reasons = [one for library in plan.libraries for one in library.off]
-            self._skip(process, "; ".join(f"{one.what}: {one.why}" for one in reasons))
+            reason = "; ".join(f"{one.what}: {one.why}" for library in plan.libraries for one in library.off)
+            if all(one.library.name in self._disabled for one in plan.libraries):
+                self._ignore(process, reason)
+                self._log.debug(f"not tracing {process.path}: {reason}", exe=process.path)
+            else:
+                self._skip(process, reason)
             return None
         for former in self._executables.all():
             if former.file.same_inode(process.file):
@@ -275,23 +285,26 @@ class Tracer:
         executable = self._executables.attach(process.file, fd, plan)
         executable.leased = not why_not
         executable.watch = self._watch_file(executable)
-        emit(
-            self._log,
-            Event.ATTACHED,
-            f"tracing {process.path}: {', '.join(one.library.name for one in executable.libraries)}",
-            exe=process.path,
-            go=plan.go_version,
-            probes=executable.probes,
-        )
         if why_not:
             self._log.warning(
                 f"don't write to {process.path} in place while gospan runs, replace it: writers can't be made to wait",
                 exe=process.path,
                 why=why_not,
             )
-        for one in executable.off:
-            self._log.info(f"not traced in {process.path}: {one.what}", exe=process.path, why=one.why)
         return executable
+
+    def _announce(self, executable: Executable) -> None:
+        path = executable.path
+        emit(
+            self._log,
+            Event.ATTACHED,
+            f"tracing {path}: {', '.join(one.library.name for one in executable.libraries)}",
+            exe=path,
+            go=executable.plan.go_version,
+            probes=executable.probes,
+        )
+        for one in executable.off:
+            self._log.info(f"not traced in {path}: {one.what}", exe=path, why=one.why)
 
     def _skip(self, process: Process, reason: str) -> None:
         """Leave a Go program alone that ought to be traced, and say why."""
@@ -324,7 +337,7 @@ class Tracer:
     def _wants(self, process: Process) -> bool:
         if self._same_for_all:
             return True
-        if not process.pid:
+        if process.ended:
             return False
         owner = processes.owner(process.pid)
         return owner is not None and self._config.discovery.wants(
@@ -334,21 +347,29 @@ class Tracer:
     def _follow(self, process: Process, executable: Executable, number: int) -> None:
         """Have the programs listen to a process, and know its resource."""
         number = number or self._enter(process.pid, executable.slot)
-        info = executable.plan
-        resource = describe(
-            process.pid,
-            self._host,
-            build=Build(go_version=info.go_version, service_version=info.version),
-            declared=self._config.resource,
-        )
+        resource = describe(process.pid, self._host, build=_build(executable), declared=self._config.resource)
         if resource is None:
             # It ended, perhaps before the kernel could be told that it is traced; then nobody else takes that back.
             if self._number_of(process.pid) == number:
                 self._processes.delete(_pid_key(process.pid))
+            self._know_ended(process.pid, number, executable)
             return
         self._pipeline.know(number, resource.message())
         self._traced[process.pid] = Traced(process.pid, number, resource.service_name, executable)
         executable.processes += 1
+
+    def _follow_ended(self, pid: int, key: bytes | None, number: int) -> None:
+        """Know the resource of a process that the kernel traced, and that ended before it could be looked at."""
+        for executable in self._executables.all():
+            if key in executable.keys:
+                self._know_ended(pid, number, executable)
+
+    def _know_ended(self, pid: int, number: int, executable: Executable) -> None:
+        resource = describe_ended(
+            pid, executable.path, number, self._host, build=_build(executable), declared=self._config.resource
+        )
+        self._pipeline.know(number, resource.message())
+        self._ended.append((time.monotonic(), number))
 
     def _enter(self, pid: int, slot: int) -> int:
         """Have the programs listen to a process, and give its number; the kernel's, if that was faster."""
@@ -430,6 +451,10 @@ class Tracer:
 
     def _process_values(self, slot: int) -> dict[str, int]:
         return {"slot": slot, "wanted": 1, **self._sampler}
+
+
+def _build(executable: Executable) -> Build:
+    return Build(go_version=executable.plan.go_version, service_version=executable.plan.version)
 
 
 def _pid_key(pid: int) -> bytes:

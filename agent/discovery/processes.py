@@ -31,12 +31,13 @@ class FileIdentity:
 class Process:
     """A process and the file that it runs. `path` is the link's text: it may be of another mount namespace, or gone.
 
-    `pid` is 0 where the process has ended, and only its file is left.
+    Where it has `ended`, only its file is left.
     """
 
     pid: int
     path: str
     file: FileIdentity
+    ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +68,12 @@ def look(pid: int, procfs: Path = Path("/proc")) -> Process | None:
     return Process(pid, path, identity_of(status))
 
 
-def look_at_file(path: str) -> Process | None:
+def look_at_file(pid: int, path: str) -> Process | None:
     """Look at the file that an ended process ran; None where it is gone too, or can't be told by this path."""
     if not path.startswith("/"):
         return None
     try:
-        return Process(0, path, identity_of(Path(path).stat()))
+        return Process(pid, path, identity_of(Path(path).stat()), ended=True)
     except OSError:
         return None
 

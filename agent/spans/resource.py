@@ -39,6 +39,16 @@ _INSTANCE_NAMESPACE = uuid.UUID("4d63009a-8d0f-11ee-aad7-4c796ed8e320")
 _MAX_ENVIRON = 6 << 20
 _MAX_SMALL_FILE = 64 << 10
 _NOTHING_DECLARED = Resources()
+# Not for anybody to override: who made these spans. The language is that of the traced program, by which backends
+# choose how to show a service; gospan isn't the OpenTelemetry SDK, so it must not call itself "opentelemetry" (semantic
+# conventions, "telemetry.sdk.name").
+_TELEMETRY: Mapping[str, AttributeValue] = {
+    "telemetry.sdk.name": "gospan",
+    "telemetry.sdk.language": "go",
+    "telemetry.sdk.version": __version__,
+    "telemetry.distro.name": "gospan",
+    "telemetry.distro.version": __version__,
+}
 # platform.machine() to the values of host.arch.
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
@@ -122,14 +132,46 @@ def describe(
     unit = unit_of(_lines(process / "cgroup"))
     own, warnings = _own_attributes(_environment(process / "environ"))
 
-    attributes: dict[str, AttributeValue] = {
-        "service.name": service_of_unit(unit) or name,
-        "service.version": build.service_version,
+    attributes = _found_out(pid, executable, name, host, build) | {
         "service.instance.id": _instance_id(host, pid, started),
+        "process.owner": _owner(process),
+    }
+    if service := service_of_unit(unit):
+        attributes["service.name"] = service
+    attributes |= _declared(declared) | own | dict(_TELEMETRY)
+    # A number that was given to another process while we read would mix two processes up.
+    if _start_time(process) != started:
+        return None
+    return ProcessResource({key: value for key, value in attributes.items() if value != ""}, warnings)
+
+
+def describe_ended(
+    pid: int,
+    path: str,
+    number: int,
+    host: Host,
+    *,
+    build: Build = Build(),
+    declared: Resources = _NOTHING_DECLARED,
+) -> ProcessResource:
+    """Describe a process that ended before anybody could look at it, by its executable's path.
+
+    Its unit and its own environment are not known, so its name is that of the executable, or what the configuration
+    declares. `number` is one that no other process has.
+    """
+    attributes = _found_out(pid, path, path.rpartition("/")[2], host, build)
+    attributes["service.instance.id"] = _instance_id(host, pid, number)
+    attributes |= _declared(declared) | dict(_TELEMETRY)
+    return ProcessResource({key: value for key, value in attributes.items() if value != ""})
+
+
+def _found_out(pid: int, path: str, name: str, host: Host, build: Build) -> dict[str, AttributeValue]:
+    return {
+        "service.name": name,
+        "service.version": build.service_version,
         "process.pid": pid,
         "process.executable.name": name,
-        "process.executable.path": executable,
-        "process.owner": _owner(process),
+        "process.executable.path": path,
         "process.runtime.name": "go",
         "process.runtime.version": build.go_version,
         "host.name": host.name,
@@ -137,24 +179,14 @@ def describe(
         "host.arch": host.arch,
         "os.type": "linux",
     }
-    attributes |= dict(declared.attributes)
+
+
+def _declared(declared: Resources) -> dict[str, AttributeValue]:
+    """What the agent's configuration says of every process."""
+    attributes: dict[str, AttributeValue] = dict(declared.attributes)
     if declared.service_name:
         attributes["service.name"] = declared.service_name
-    attributes |= own
-    # Not for anybody to override: who made these spans. The language is that of the traced program, by which
-    # backends choose how to show a service; gospan isn't the OpenTelemetry SDK, so it must not call itself
-    # "opentelemetry" (semantic conventions, "telemetry.sdk.name").
-    attributes |= {
-        "telemetry.sdk.name": "gospan",
-        "telemetry.sdk.language": "go",
-        "telemetry.sdk.version": __version__,
-        "telemetry.distro.name": "gospan",
-        "telemetry.distro.version": __version__,
-    }
-    # A number that was given to another process while we read would mix two processes up.
-    if _start_time(process) != started:
-        return None
-    return ProcessResource({key: value for key, value in attributes.items() if value != ""}, warnings)
+    return attributes
 
 
 def _own_attributes(environment: Mapping[str, str]) -> tuple[dict[str, str], tuple[str, ...]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -80,10 +81,15 @@ def attributes(of: Resource | Span) -> dict[str, Any]:
 
 
 @contextmanager
-def running(*settings: str, ready: bool = True, environ: dict[str, str] | None = None) -> Iterator[Daemon]:
-    """Run the agent with settings such as `kernel.buffer=perf`; it is killed if the test didn't stop it."""
+def running(
+    *settings: str, ready: bool = True, collecting: bool = True, environ: dict[str, str] | None = None
+) -> Iterator[Daemon]:
+    """Run the agent with settings such as `kernel.buffer=perf`; it is killed if the test didn't stop it.
+
+    Without `collecting` the collector has a port, but doesn't run.
+    """
     collector = Collector()
-    with serving(collector):
+    with serving(collector) if collecting else _port_for(collector):
         command = [sys.executable, "-m", "agent", "run", "--config", "/dev/null"]
         command += ["--endpoint", f"http://127.0.0.1:{collector.port}", "--log-format", "json"]
         for setting in ("export.schedule_delay=100ms", *settings):
@@ -107,6 +113,13 @@ def running(*settings: str, ready: bool = True, environ: dict[str, str] | None =
             process.wait()
             reader.join(TIMEOUT)
             process.stderr.close()
+
+
+@contextmanager
+def _port_for(collector: Collector) -> Iterator[Collector]:
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        collector.port = reserved.getsockname()[1]
+    yield collector
 
 
 def _read(stream: IO[str], messages: list[dict[str, Any]]) -> None:

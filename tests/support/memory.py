@@ -34,17 +34,15 @@ def in_memory(pid: int, offsets: list[int]) -> list[bytes]:
     exe = Path(f"/proc/{pid}/exe").readlink()
     mapped: list[tuple[int, int, int]] = []
     for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
-        span, _, offset, _, _, *path = line.split(maxsplit=5)
+        span, _, from_file, _, _, *path = line.split(maxsplit=5)
         if path == [str(exe)]:
-            start, _, end = span.partition("-")
-            mapped.append((int(offset, 16), int(start, 16), int(end, 16)))
+            begin, _, end = span.partition("-")
+            mapped.append((int(from_file, 16), int(begin, 16), int(end, 16)))
     found = []
     with Path(f"/proc/{pid}/mem").open("rb") as memory:
         for offset in offsets:
             (address,) = {
-                start + offset - first
-                for first, start, end in mapped
-                if first <= offset < first + end - start
+                low + offset - first for first, low, high in mapped if first <= offset < first + high - low
             }
             memory.seek(address)
             found.append(memory.read(LENGTH))
