@@ -171,7 +171,7 @@ class Generator:
 
     def _listed(self, module: str, version: str) -> bool:
         old = self.since.modules.get(module) if self.since else None
-        return old is not None and (version in old or version in old.unavailable)
+        return old is not None and (version in old or version in _settled(old))
 
     def _done(self, task: Task) -> bool:
         return None not in self._builds(task)
@@ -265,7 +265,7 @@ class Generator:
         old = self.since.modules.get(program.module) if self.since else None
         if old is not None:
             self._take_over(old, wanted, offsets)
-            unavailable |= old.unavailable
+            unavailable |= _settled(old)
         for version in self._list(program.module):
             if self._listed(program.module, version):
                 continue
@@ -303,17 +303,24 @@ class Generator:
             return reason
         for arch in ARCHITECTURES:
             task = Task(program, version, arch)
-            for go in self._builds(task):
-                layouts = self.state.layouts(program, version, arch, go) if go else None
-                if layouts is None:
-                    continue
-                known = offsets[arch].setdefault(version, {})
-                for name, offset in layouts.offsets(wanted).items():
+            read = [
+                self.state.layouts(program, version, arch, go) if go else None for go in self._builds(task)
+            ]
+            known: dict[str, int] = {}
+            for layouts in read:
+                for name, offset in (layouts.offsets(wanted) if layouts else {}).items():
                     if known.setdefault(name, offset) != offset:
                         raise GenerateError(
                             f"{task}: the offset of {name} depends on the Go release that builds it"
                         )
+            if None not in read:
+                offsets[arch][version] = known
         return "" if version in offsets[_MAIN] else _NOT_YET
+
+
+def _settled(old: Module) -> dict[str, str]:
+    """The versions that a table lists as unavailable, without those that only its makers' patience lacked."""
+    return {version: reason for version, reason in old.unavailable.items() if reason != _NOT_YET}
 
 
 def of_module(wanted: Wanted, module: str, programs: Iterable[Program]) -> Wanted:

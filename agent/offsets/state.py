@@ -28,10 +28,14 @@ class State:
     directory: Path
 
     def layouts(self, program: Program, version: str, arch: str, go: str) -> Layouts | None:
-        """What was read from a build; None if it wasn't built, or what is left of it is damaged."""
+        """What was read from a build; None if it wasn't built, or if what is left of it is damaged and has to go."""
+        path = self._path(program, version, arch, go, "json.gz")
         try:
-            return Layouts.load(self._path(program, version, arch, go, "json.gz").read_bytes())
-        except (OSError, ValueError):
+            return Layouts.load(path.read_bytes())
+        except OSError:
+            return None
+        except ValueError:
+            path.unlink(missing_ok=True)
             return None
 
     def has(self, program: Program, version: str, arch: str, go: str) -> bool:

@@ -92,7 +92,10 @@ class Toolchains:
         if not _installed(version):
             own.mkdir(parents=True, exist_ok=True)
             environment["GOMODCACHE"] = str(own / "modules")
-        root = _run([_go(), "env", "GOROOT"], environment, self._directory.parent).strip()
+        try:
+            root = _run([_go(), "env", "GOROOT"], environment, self._directory.parent).strip()
+        except UnavailableError as error:
+            raise UnavailableError(f"the toolchain can't be had: {str(error).rpartition(': ')[2]}") from None
         if not (Path(root) / "bin" / "go").exists():
             raise GoError(f"go{version} has no go command at {root}")
         return Toolchain(version, Path(root), own / "cache" if own.exists() else None)

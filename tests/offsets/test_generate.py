@@ -103,6 +103,13 @@ def test_going_on_from_a_table_builds_only_what_is_new(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("made")
+def test_going_on_from_an_unfinished_table_finishes_it(tmp_path: Path) -> None:
+    unfinished = generator(std=["1.23.12", "1.27.4"], state=State(tmp_path)).table(DATE, partial=True)
+    more = generator(std=["1.23.12", "1.27.4"], wanted=Wanted(frozenset(), frozenset()), since=unfinished)
+    assert finish(more).modules[STANDARD_LIBRARY].versions == ("1.23.12", "1.27.4")
+
+
+@pytest.mark.usefixtures("made")
 def test_a_table_without_a_field_is_nothing_to_go_on_from() -> None:
     first = finish(
         generator(std=["1.27.4"], wanted=Wanted(frozenset({"net/http.Request.Method"}), frozenset()))
@@ -121,7 +128,7 @@ def test_what_is_not_there_is_listed_with_the_reason(tmp_path: Path) -> None:
     assert one.tasks() == []
     unavailable = one.table(DATE, partial=True).modules[STANDARD_LIBRARY].unavailable
     assert list(unavailable) == ["1.27.99"]
-    assert unavailable["1.27.99"].startswith("go: download go1.27.99")
+    assert unavailable["1.27.99"].startswith("the toolchain can't be had: ")
     State(tmp_path).forget_reasons()
     assert len(one.tasks()) == 1
 
@@ -231,4 +238,6 @@ def test_damaged_state_is_as_good_as_none(tmp_path: Path) -> None:
     path = tmp_path / f"std-{STD.digest}" / "1.27.4-amd64-go1.27.4.json.gz"
     path.parent.mkdir()
     path.write_bytes(b"\x1f\x8bnonsense")
+    assert state.has(STD, "1.27.4", "amd64", "1.27.4")
     assert state.layouts(STD, "1.27.4", "amd64", "1.27.4") is None
+    assert not state.has(STD, "1.27.4", "amd64", "1.27.4")

@@ -14,7 +14,7 @@ STD, X_NET = PROGRAMS
 
 
 def test_a_release_that_is_not_to_be_had(tmp_path: Path) -> None:
-    with pytest.raises(UnavailableError, match=r"go: download go1\.27\.99"):
+    with pytest.raises(UnavailableError, match=r"^the toolchain can't be had: "):
         Toolchains(tmp_path / "toolchains").get("1.27.99")
 
 
