@@ -402,7 +402,7 @@ class Tracer:
         self._ended.append((time.monotonic(), traced.number))
         executable = traced.executable
         executable.processes -= 1
-        if not executable.processes and executable.removed:
+        if not self._closed and not executable.processes and executable.removed:
             self._detach(executable, "its file was removed")
 
     def _detach(self, executable: Executable, why: str) -> None:

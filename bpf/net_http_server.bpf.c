@@ -51,7 +51,7 @@ struct {
 
 struct http_server_record {
 	struct record_header header;
-	__u16 status; /* as the handler set it; 0: it did not */
+	__u16 status; /* as the handler set it; 0: it did not; STATUS_UNKNOWN: it could not be read */
 	__u8 protocol_major, protocol_minor;
 	__u8 tls; /* the connection is encrypted */
 	__u8 hijacked; /* ended when the handler took the connection over */
@@ -60,6 +60,8 @@ struct http_server_record {
 	struct text host, user_agent, forwarded_proto, forwarded_host, method;
 	struct text target, forwarded_for, forwarded, tracestate, route;
 };
+
+#define STATUS_UNKNOWN 0xffff
 
 #define METHOD_MAX	    24
 #define HOST_MAX	    128
@@ -373,7 +375,8 @@ int http_server_end(struct pt_regs *ctx)
 
 	if (!hit_begin(&hit, ctx) || !(go = layout_of(&hit)) || !server_current(&hit, &goroutine, &span, &entry))
 		return 0;
-	go_read_field(&status, sizeof(status), GO_ARG_1(ctx), go->response_status);
+	if (!go_read_field(&status, sizeof(status), GO_ARG_1(ctx), go->response_status))
+		status = STATUS_UNKNOWN;
 	server_end(ctx, &hit, go, goroutine, span, entry, status, 0, false);
 	return 0;
 }
@@ -410,7 +413,8 @@ int http_server_hijack(struct pt_regs *ctx)
 
 	if (!hit_begin(&hit, ctx) || !(go = layout_of(&hit)) || !server_current(&hit, &goroutine, &span, &entry))
 		return 0;
-	go_read_field(&status, sizeof(status), GO_ARG_1(ctx), go->response_status);
+	if (!go_read_field(&status, sizeof(status), GO_ARG_1(ctx), go->response_status))
+		status = STATUS_UNKNOWN;
 	server_end(ctx, &hit, go, goroutine, span, entry, status, 0, true);
 	return 0;
 }
@@ -479,8 +483,9 @@ static __always_inline int http2_end(struct pt_regs *ctx, bool x_net)
 
 	if (!hit_begin(&hit, ctx) || !(go = layout_of(&hit)) || !server_current(&hit, &goroutine, &span, &entry))
 		return 0;
-	if (go_read_field(&state, sizeof(state), entry->writer, x_net ? go->x_writer_state : go->h2_writer_state))
-		go_read_field(&status, sizeof(status), state, x_net ? go->x_state_status : go->h2_state_status);
+	if (!go_read_field(&state, sizeof(state), entry->writer, x_net ? go->x_writer_state : go->h2_writer_state) ||
+	    !go_read_field(&status, sizeof(status), state, x_net ? go->x_state_status : go->h2_state_status))
+		status = STATUS_UNKNOWN;
 	server_end(ctx, &hit, go, goroutine, span, entry, status, is_panicking(ctx, hit.go) ? RECORD_UNFINISHED : 0,
 		   false);
 	bpf_map_delete_elem(&http_server_requests, &hit.key);

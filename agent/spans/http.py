@@ -13,8 +13,14 @@ KNOWN_METHODS = frozenset(
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
-_REDACTED = re.compile(r"(?P<name>(?:^|&)(?:AWSAccessKeyId|Signature|sig|X-Goog-Signature)=)[^&]+")
-"""The query parameters whose values the conventions have redacted (attribute url.query)."""
+_REDACTED = re.compile(
+    r"(?P<name>(?:^|&)(?:X-Amz-(?:Signature|Credential|Security-Token)|AWSAccessKeyId|Signature|sig|X-Goog-Signature)=)"
+    r"[^&]+"
+)
+"""The query parameters whose values the conventions have redacted (attribute url.query), now and in former versions."""
+
+_IN_SECRETS = ("ig", "X-Amz-", "AWSAccessKeyId")
+"""One of these is in each of their names."""
 
 _FORWARDED_PAIR = re.compile(
     r'\s*(?P<name>[!-~]+?)=(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<token>[^;,"]*))\s*(?P<end>[;,]|$)'
@@ -63,8 +69,8 @@ def parse_target(target: str) -> Target:
 
 def redact_query(query: str) -> str:
     """Hide the values that the conventions name as secrets."""
-    if (
-        "ig" not in query and "AWSAccessKeyId" not in query
+    if not any(
+        part in query for part in _IN_SECRETS
     ):  # most have nothing of the kind: that is quicker to see
         return query
     return _REDACTED.sub(r"\g<name>REDACTED", query)

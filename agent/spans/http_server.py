@@ -43,6 +43,9 @@ _T = TypeVar("_T")
 ERROR_PANIC = "panic"
 """error.type of a request whose handler did not return."""
 
+STATUS_UNKNOWN = 0xFFFF
+"""Of a record: the status could not be read (bpf/net_http_server.bpf.c)."""
+
 _CACHED = 8192
 """Entries in each cache. A full one is emptied, which costs less than keeping an order."""
 
@@ -63,10 +66,10 @@ def http_server_encoder(record: Format) -> Encoder:
 class _Variable:
     """A message for what changes from span to span, filled anew for each."""
 
-    def __init__(self, *, query: bool, peer: bool) -> None:
+    def __init__(self, *, query: bool, client: bool, peer: bool) -> None:
         self.span = Span()
         self.path = self._attribute("url.path")
-        self.client = self._attribute("client.address") if peer else None
+        self.client = self._attribute("client.address") if client else None
         self.peer = self._attribute("network.peer.address") if peer else None
         self.peer_port = self._attribute("network.peer.port") if peer else None
         self.query = self._attribute("url.query") if query else None
@@ -92,8 +95,9 @@ class _HttpServerEncoder:
         self._targets: dict[bytes, Target] = {}
         self._peers: dict[bytes, Authority] = {}
         self._variables = {
-            (query, peer): _Variable(query=query, peer=peer)
+            (query, client, peer): _Variable(query=query, client=client, peer=peer)
             for query in (False, True)
+            for client in (False, True)
             for peer in (False, True)
         }
 
@@ -145,7 +149,13 @@ class _HttpServerEncoder:
             peer = parse_authority(text_of(raw))
             _remember(self._peers, raw, peer)
 
-        variable = self._variables[target.query != "", peer.port is not None]
+        # A peer without a port is a Unix socket, often of a proxy that tells the client's address.
+        client = peer.host if peer.port is not None else ""
+        if forwarded_length or forwarded_for_length:
+            raw = record[forwarded_for_at : forwarded_for_at + (forwarded_for_length & _LENGTH)]
+            client = _forwarded_client(forwarded, raw) or client
+
+        variable = self._variables[target.query != "", client != "", peer.port is not None]
         span = variable.span
         span.trace_id = trace_id
         span.span_id = span_id
@@ -161,15 +171,9 @@ class _HttpServerEncoder:
         variable.path.string_value = target.path
         if variable.query is not None:
             variable.query.string_value = target.query
-        if variable.client is not None and variable.peer is not None and variable.peer_port is not None:
-            client = ""
-            if forwarded_length:
-                client = parse_forwarded(text_of(forwarded)).client
-            if not client and forwarded_for_length:
-                client = _first(
-                    record[forwarded_for_at : forwarded_for_at + (forwarded_for_length & _LENGTH)]
-                )
-            variable.client.string_value = client or peer.host
+        if variable.client is not None:
+            variable.client.string_value = client
+        if variable.peer is not None and variable.peer_port is not None:
             variable.peer.string_value = peer.host
             variable.peer_port.int_value = peer.port or 0
         return template + span.SerializeToString()
@@ -188,12 +192,12 @@ class _HttpServerEncoder:
         forwarded = parse_forwarded(text_of(raw_forwarded)) if raw_forwarded else Forwarded("", "", "")
         span = Span(kind=Span.SPAN_KIND_SERVER)
 
-        method = texts["method"] or "GET"
+        method = texts["method"]
         known = method in KNOWN_METHODS
         route = route_of_pattern(text_of(raw_route))
         span.name = " ".join(filter(None, (method if known else "HTTP", route)))
         _set(span, "http.request.method", method if known else "_OTHER")
-        if not known:
+        if method and not known:
             _set(span, "http.request.method_original", method)
         if route:
             _set(span, "http.route", route)
@@ -214,6 +218,8 @@ class _HttpServerEncoder:
         # A handler that sets no status has it set to 200 for it (net/http, server.go: finishRequest).
         if not status and not unfinished and not hijacked:
             status = 200
+        if status == STATUS_UNKNOWN:
+            status = 0
         if status:
             _set(span, "http.response.status_code", status)
         if unfinished or status >= 500:
@@ -238,10 +244,15 @@ def _remember(cache: dict[bytes, _T], key: bytes, value: _T) -> None:
     cache[key] = value
 
 
-def _first(raw: bytes) -> str:
-    """The first of a list of addresses, as X-Forwarded-For has them; "" where that is none."""
-    host = parse_authority(_first_of(text_of(raw))).host
-    return host if is_address(host) else ""
+def _forwarded_client(forwarded: bytes, forwarded_for: bytes) -> str:
+    """The client's address as proxies tell it, by Forwarded or by X-Forwarded-For; "" where that is none."""
+    for host in (
+        parse_forwarded(text_of(forwarded)).client,
+        parse_authority(_first_of(text_of(forwarded_for))).host,
+    ):
+        if is_address(host):
+            return host
+    return ""
 
 
 def _first_of(values: str) -> str:

@@ -108,6 +108,11 @@ def test_patterns(pattern: str, route: str) -> None:
         ("a=1&sig=se%3Dcret&b=2", "a=1&sig=REDACTED&b=2"),
         ("AWSAccessKeyId=key&Signature=x", "AWSAccessKeyId=REDACTED&Signature=REDACTED"),
         ("X-Goog-Signature=x", "X-Goog-Signature=REDACTED"),
+        ("X-Amz-Credential=a&X-Amz-Date=b", "X-Amz-Credential=REDACTED&X-Amz-Date=b"),
+        (
+            "X-Amz-Signature=a&X-Amz-Security-Token=b",
+            "X-Amz-Signature=REDACTED&X-Amz-Security-Token=REDACTED",
+        ),
         ("design=1&sig=", "design=1&sig="),
         ("nosig=1", "nosig=1"),
         ("Sig=1", "Sig=1"),

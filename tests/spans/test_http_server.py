@@ -10,7 +10,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from agent.kernel import btf
 from agent.kernel.formats import format_of
 from agent.paths import object_file
-from agent.spans.http_server import http_server_encoder
+from agent.spans.http_server import STATUS_UNKNOWN, http_server_encoder
 from agent.spans.records import RECORD_REMOTE_PARENT, RECORD_UNFINISHED, TEXT_CUT
 from tests.support.daemon import attributes
 
@@ -193,6 +193,8 @@ def test_server_and_scheme(given: dict[str, Any], scheme: str, address: str | No
         ({"forwarded_for": b"[2001:db8::9]:4711"}, "2001:db8::9"),
         ({"forwarded_for": b"garbage"}, "192.0.2.1"),
         ({"forwarded": b"for=198.51.100.7", "forwarded_for": b"203.0.113.9"}, "198.51.100.7"),
+        ({"forwarded": b"for=unknown", "forwarded_for": b"203.0.113.9"}, "203.0.113.9"),
+        ({"forwarded": b"for=_hidden"}, "192.0.2.1"),
     ],
 )
 def test_the_client_may_be_behind_proxies_the_peer_is_not(given: dict[str, Any], client: str) -> None:
@@ -205,6 +207,17 @@ def test_the_client_may_be_behind_proxies_the_peer_is_not(given: dict[str, Any],
 def test_a_peer_without_a_port_is_a_unix_socket() -> None:
     has = attributes(span_of(remote_addr=b"@"))
     assert not {"client.address", "network.peer.address", "network.peer.port"} & has.keys()
+    has = attributes(span_of(remote_addr=b"@", forwarded_for=b"203.0.113.9"))
+    assert has["client.address"] == "203.0.113.9"
+    assert not {"network.peer.address", "network.peer.port"} & has.keys()
+
+
+def test_what_could_not_be_read_is_not_made_up() -> None:
+    has = attributes(span := span_of(method=b"", status=STATUS_UNKNOWN))
+    assert span.name == "HTTP"
+    assert has["http.request.method"] == "_OTHER"
+    assert not {"http.request.method_original", "http.response.status_code", "error.type"} & has.keys()
+    assert span.status.code == Status.STATUS_CODE_UNSET
 
 
 @pytest.mark.parametrize(("major", "minor", "told"), [(1, 0, "1.0"), (1, 1, "1.1"), (2, 0, "2")])
