@@ -104,8 +104,8 @@ test: setup dev packages-test ## Run all tests (PYTEST_ARGS='-k elf' for some)
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
 .PHONY: test-vm
-test-vm: setup dev packages-test packages-vm ## Run the agent on other kernels, in virtual machines
-	$(VENV)/bin/python -m tests.vm
+test-vm: setup dev packages-test packages-vm ## Run the agent on other kernels, in virtual machines (VM_ARGS='--kernel 5.10')
+	$(VENV)/bin/python -m tests.vm $(VM_ARGS)
 
 # --- To look at -------------------------------------------------------------------------------------------------------
 
