@@ -233,10 +233,11 @@ def _places(
 
 def _fields(layouts: Iterable[Format], resolution: Resolution) -> set[PlannedField]:
     fields: set[PlannedField] = set()
-    for name in _tags(layouts, FIELD_TAG):
+    parts = _tags(layouts, MAP_TAG)
+    for name in _tags(layouts, FIELD_TAG) | parts:
         if name in resolution.offsets:
             fields.add(PlannedField(name, *resolution.offsets[name]))
-    for name in _tags(layouts, MAP_TAG):
+    for name in parts:
         map_type, _, member = name.partition(":")
         if map_type in resolution.maps:
             geometry = getattr(resolution.maps[map_type], member)

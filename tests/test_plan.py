@@ -139,3 +139,18 @@ def test_the_table_is_asked_for_what_type_information_lacks() -> None:
     assert by_name["runtime.hmap.B"].offset == 40
     assert by_name["runtime.hmap.B"].source is Source.TABLE
     assert by_name["net/http.Request.Method"].source is Source.TYPE_INFORMATION
+
+
+def test_the_table_may_have_the_geometry_of_a_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Everywhere:
+        def find(self, name: str, build_info: BuildInfo, arch: str) -> Listed | None:  # noqa: ARG002
+            return Listed(24, VERSIONS[-1], exact=True) if name == "net/http.Header:key_stride" else None
+
+    monkeypatch.setattr(Executable, "map_geometry", lambda *_: None)
+    with server_executable() as executable:
+        found = server_plan(make_plan(executable, TYPES, Resolver(Everywhere())))
+    fields = {one.field: (one.offset, one.source) for one in found.fields}
+    assert fields["net/http.Header:key_stride"] == (24, Source.TABLE)
+    assert "net/http.Header:elem_stride" not in fields
+    layout = format_of(TYPES["net_http_server"].struct("header_map_layout"))
+    assert layout.unpack(found.layouts["header_map_layout"])["group_key_stride"] == 24
