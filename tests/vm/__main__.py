@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--timeout",
         type=float,
-        default=300,
+        default=900,
         metavar="S",
         help="seconds that one guest may take (default: %(default)g)",
     )
