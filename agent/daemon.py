@@ -190,10 +190,10 @@ class Daemon:
     def _stop(self) -> int:
         self._notifier.stopping("sending the last spans")
         summary = self._summary()
-        self._drain_all()  # processes that started a moment ago are met while their executables are known
-        self._tracer.close()
         self._drain_all()
         self._sink.shutdown(_FLUSH_TIMEOUT)
+        # Last, for it takes a tenth of a second a probe where there is no uprobe_multi, and systemd's patience may end.
+        self._tracer.close()
         self._tell_losses()
         summary["spans"] = self._pipeline.counts.made
         self._log.info("gospan stops", **summary, **self._sink_summary())
