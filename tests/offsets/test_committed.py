@@ -68,12 +68,6 @@ def test_it_has_every_minor_version_of_x_net(table: Table) -> None:
     assert numbers[-1] >= 62
 
 
-def test_both_ends_of_every_range_were_built_for_arm64(table: Table) -> None:
-    for module in table.modules.values():
-        ends = {end for ranges in module.fields.values() for one in ranges for end in (one.first, one.last)}
-        assert ends <= set(module.arm64)
-
-
 def test_ranges_of_a_field_dont_overlap(table: Table) -> None:
     for module in table.modules.values():
         at = {version: number for number, version in enumerate(module.versions)}
