@@ -115,13 +115,10 @@ def trace(combination: Combination, *, seed: int) -> str:
         wanted = {release: _requests(daemon, server, seed) for release, server in servers.items()}
         total = sum(map(len, wanted.values()))
 
-        def arrived() -> dict[str, list[Span]]:
-            return {release: daemon.spans_of(server.pid) for release, server in servers.items()}
-
         with suppress(AssertionError):  # it is told below what is missing
-            eventually(lambda: sum(map(len, arrived().values())) >= total, "all spans", timeout=20)
+            eventually(lambda: len(daemon.collector.spans) >= total, "all spans", timeout=60)
         last = daemon.stop()
-        spans = arrived()
+        spans = {release: daemon.spans_of(server.pid) for release, server in servers.items()}
         _nothing_amiss(daemon)
         counts = {release: f"{len(spans[release])} of {len(wanted[release])}" for release in spans}
         assert sum(map(len, spans.values())) == total, f"{counts} spans; {last}"
