@@ -20,8 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
-
 from agent.config import AttachWay, BufferKind
 from agent.kernel.features import parse_release
 from agent.kernel.objects import load_object
@@ -39,6 +37,8 @@ MODES = ("http1", "h2", "h2c")
 REQUESTS = 60
 """In each mode, to each server, with each combination."""
 FAULTS = "0.1"
+# enum bpf_map_type, linux/bpf.h
+_MAP_TYPES = {BufferKind.RING: 27, BufferKind.PERF: 4}
 _FAULT = re.compile(r"\bWARNING: |\bBUG: |\bOops\b|general protection fault")
 BUFFERS = (BufferKind.RING, BufferKind.PERF)
 
@@ -111,6 +111,8 @@ def trace(combination: Combination, *, seed: int) -> str:
         daemon = stack.enter_context(running(*settings, environ=environ))
         began = next(one for one in daemon.messages if one["message"] == "gospan is tracing")
         assert began["backend"] == combination.attach.value, began
+        buffers = _maps(daemon.process.pid) & {*_MAP_TYPES.values()}
+        assert buffers == {_MAP_TYPES[combination.buffer]}, buffers
         servers[NEWEST] = stack.enter_context(_served(NEWEST, logs))
         wanted = {release: _requests(daemon, server, seed) for release, server in servers.items()}
         total = sum(map(len, wanted.values()))
@@ -118,6 +120,8 @@ def trace(combination: Combination, *, seed: int) -> str:
         with suppress(AssertionError):  # it is told below what is missing
             eventually(lambda: len(daemon.collector.spans) >= total, "all spans", timeout=60)
         last = daemon.stop()
+        left = Path("/sys/kernel/tracing/uprobe_events").read_text()
+        assert not left, f"the agent leaves behind: {left}"
         spans = {release: daemon.spans_of(server.pid) for release, server in servers.items()}
         _nothing_amiss(daemon)
         counts = {release: f"{len(spans[release])} of {len(wanted[release])}" for release in spans}
@@ -134,6 +138,14 @@ def _requests(daemon: Daemon, server: Server, seed: int) -> list[dict[str, Any]]
         line for mode in MODES for line in send(server, mode, "-faults", FAULTS, requests=REQUESTS, seed=seed)
     ]
     return [line for line in lines if expects_span(line)]
+
+
+def _maps(pid: int) -> set[int]:
+    """The types of the BPF maps that a process has open (proc(5), fdinfo)."""
+    texts = [path.read_text() for path in Path(f"/proc/{pid}/fdinfo").iterdir()]
+    return {
+        int(found[1]) for text in texts if (found := re.search(r"^map_type:\t(\d+)$", text, re.MULTILINE))
+    }
 
 
 @contextmanager
