@@ -21,8 +21,8 @@ class Executable:
     """A file with probes in it. `off` are the plan's reasons and those that came up when it was attached.
 
     `fd` holds on to the file itself, whatever becomes of its name; `leased` says whether writers wait for its being
-    closed (agent/discovery/watch.py); `processes` counts those that are traced; `watch` is its number in the watch of
-    files; `keys` are what the kernel calls it (struct file_key).
+    closed (agent/discovery/watch.py); `attachments` are by the library's name; `processes` counts those that are
+    traced; `watch` is its number in the watch of files; `keys` are what the kernel calls it (struct file_key).
     """
 
     file: FileIdentity
@@ -32,7 +32,7 @@ class Executable:
     libraries: tuple[LibraryPlan, ...]
     off: tuple[Off, ...]
     fd: int
-    attachments: list[Attachment]
+    attachments: dict[str, list[Attachment]]
     leased: bool = False
     processes: int = 0
     watch: int = -1
@@ -86,13 +86,14 @@ class Executables:
         slot = self._free[-1]
         off = list(plan.off)
         attached: list[LibraryPlan] = []
-        attachments: list[Attachment] = []
+        attachments: dict[str, list[Attachment]] = {}
         for library in plan.traced:
+            name = library.library.name
             try:
-                attachments += self._attach_library(slot, library, f"/proc/self/fd/{fd}", off)
+                attachments[name] = self._attach_library(slot, library, f"/proc/self/fd/{fd}", off)
                 attached.append(library)
             except KernelError as error:
-                off.append(Off(library.library.name, str(error)))
+                off.append(Off(name, str(error)))
         if not attached:
             raise KernelError("; ".join(f"{one.what}: {one.why}" for one in off) or "nothing can be traced")
         executable = Executable(
@@ -127,9 +128,34 @@ class Executables:
             raise
         return attachments
 
+    def change(self, executable: Executable, plan: Plan) -> None:
+        """Carry out another plan of the same file: what both have stays attached, untouched.
+
+        What can't be attached now is off, with the reason.
+        """
+        wanted = {library.library.name: library for library in plan.traced}
+        kept = {library.library.name: library for library in executable.libraries}
+        gone = [name for name in executable.attachments if name not in wanted]
+        _close_all([one for name in gone for one in executable.attachments.pop(name)])
+        known = set(executable.plan.off)
+        off = [*plan.off, *(one for one in executable.off if one not in known and one.what not in wanted)]
+        attached: list[LibraryPlan] = []
+        for name, library in wanted.items():
+            if name in executable.attachments:
+                attached.append(kept[name])
+                continue
+            try:
+                executable.attachments[name] = self._attach_library(
+                    executable.slot, library, f"/proc/self/fd/{executable.fd}", off
+                )
+                attached.append(library)
+            except KernelError as error:
+                off.append(Off(name, str(error)))
+        executable.plan, executable.libraries, executable.off = plan, tuple(attached), tuple(off)
+
     def detach(self, executable: Executable) -> None:
         """Take all probes out of a file."""
-        _close_all(executable.attachments)
+        _close_all(_attachments(executable))
         executable.attachments.clear()
         if self._attached.pop(executable.file, None) is not None:
             os.close(executable.fd)
@@ -138,10 +164,14 @@ class Executables:
     def close(self) -> None:
         """Take the probes out of all files."""
         executables = self.all()
-        _close_all([attachment for executable in executables for attachment in executable.attachments])
+        _close_all([attachment for executable in executables for attachment in _attachments(executable)])
         for executable in executables:
             executable.attachments.clear()
             self.detach(executable)
+
+
+def _attachments(executable: Executable) -> list[Attachment]:
+    return [one for attachments in executable.attachments.values() for one in attachments]
 
 
 def _close_all(attachments: list[Attachment]) -> None:

@@ -9,12 +9,16 @@ from __future__ import annotations
 import errno
 import os
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TypeVar
 
 from agent.config import Config
 from agent.discovery import processes
 from agent.discovery.processes import FileIdentity, Process
+from agent.discovery.selection import Candidate, Choice, Selection
 from agent.discovery.watch import IN_MODIFY, FileWatch, is_awaited, lease
 from agent.executable import Executable as ExecutableFile
 from agent.executable import ExecutableError, NotGoError
@@ -22,10 +26,9 @@ from agent.executables import Executable, Executables, NoRoomError
 from agent.kernel.errors import KernelError
 from agent.kernel.maps import Replace
 from agent.kernel.programs import Programs
-from agent.libraries import LIBRARIES
 from agent.log import Event, Logger, emit
 from agent.offsets.resolve import Resolver
-from agent.plan import make_plan
+from agent.plan import Plan, make_plan
 from agent.sampling import encode_sampler
 from agent.spans.pipeline import Pipeline
 from agent.spans.records import record_process, record_start, record_tgid
@@ -48,6 +51,7 @@ class Traced:
     number: int
     service: str
     executable: Executable
+    choice: Choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,20 +81,17 @@ class Tracer:
         self._unwanted: dict[FileIdentity, None] = {}
         self._without_room: set[FileIdentity] = set()
         self._traced: dict[int, Traced] = {}
+        self._left_out: dict[int, str] = {}
         self._seen: dict[int, FileIdentity] = {}
         self._ended: list[tuple[float, int]] = []
         self._last_number = 0
         self._closed = False
-        # Without selectors a file's processes are all alike, and the kernel need not ask.
-        discovery = config.discovery
-        self._same_for_all = discovery.enabled and not discovery.include and not discovery.exclude
-        self._disabled = disabled_libraries(config)
+        self._selection = Selection(config)
         self._files = programs.map("files")
         self._processes = programs.map("processes")
         self._file_key = programs.format("file_key")
         self._file_entry = programs.format("file_entry")
         self._process = programs.format("process")
-        self._sampler = encode_sampler(config.sampler, programs.constant)
         exec_record = programs.format("process_exec_record")
         self._exec_file = exec_record.offset("file.inode")
         self._exec_path = slice(exec_record.offset("path"), exec_record.size)
@@ -126,6 +127,8 @@ class Tracer:
                 self._meet(pid)
         for pid in self._seen.keys() - alive:
             self._gone(pid)
+        if self._selection.by_port:
+            self._choose_again()
 
     def process_started(self, record: bytes) -> None:
         """Handle a `struct process_exec_record`."""
@@ -201,27 +204,35 @@ class Tracer:
     def _consider(self, process: Process, key: bytes, number: int) -> None:
         self.files_changed()
         if process.file in self._ignored:
-            self._files.update(key, self._entry("FILE_IGNORED", 0))
+            self._files.update(key, self._entry("FILE_IGNORED"))
             return
-        wanted = self._wants(process)
+        choice = self._choose(process)
         known = self._executables.get(process.file)
-        executable = known or self._examine(process, attach=wanted)
+        executable = known or self._examine(process, attach=choice.wanted)
+        if not choice.wanted and not process.ended and process.file not in self._ignored:
+            self._left_out[process.pid] = choice.why
         if executable is None:
             if process.file in self._ignored and process.file not in self._without_room:
-                self._files.update(key, self._entry("FILE_IGNORED", 0))
+                self._files.update(key, self._entry("FILE_IGNORED"))
             return
         if not number:
             self._name(executable, key)
-        if wanted and not process.ended:
-            self._follow(process, executable, number)
+        if choice.wanted and not process.ended:
+            self._follow(process, executable, number, choice)
+        elif number:
+            # The file is known by a path whose processes are traced, and this one has another.
+            self._processes.delete(_pid_key(process.pid))
         if known is None:
             self._announce(executable)
 
     def _name(self, executable: Executable, key: bytes) -> None:
         """Tell the kernel what to do with new processes of a file that it calls `key`."""
         executable.keys.add(key)
-        verdict = "FILE_TRACED" if self._same_for_all else "FILE_ASK"
-        self._files.update(key, self._entry(verdict, executable.slot))
+        choice = self._selection.of_path(executable.path)
+        if choice is None or not choice.wanted:
+            self._files.update(key, self._entry("FILE_ASK"))
+        else:
+            self._files.update(key, self._entry("FILE_TRACED", self._process_values(executable.slot, choice)))
 
     def _examine(self, process: Process, *, attach: bool) -> Executable | None:
         """Plan a file and put its probes in; None where there is nothing to trace, or nothing can be.
@@ -258,15 +269,15 @@ class Tracer:
         return None
 
     def _attach(self, process: Process, fd: int) -> Executable | None:
-        with ExecutableFile(process.path, fd=fd) as file:
-            plan = make_plan(file, self._programs.types, self._resolver, disabled=self._disabled)
+        disabled = self._selection.libraries_off(process.path)
+        plan = self._plan(process.path, fd, disabled)
         if not plan.libraries:
             self._ignore(process, plan.off[0].why)
             self._log.debug(f"nothing to trace in {process.path}: {plan.off[0].why}", exe=process.path)
             return None
         if not plan.traced:
             reason = "; ".join(f"{one.what}: {one.why}" for library in plan.libraries for one in library.off)
-            if all(one.library.name in self._disabled for one in plan.libraries):
+            if all(one.library.name in disabled for one in plan.libraries):
                 self._ignore(process, reason)
                 self._log.debug(f"not tracing {process.path}: {reason}", exe=process.path)
             else:
@@ -292,6 +303,10 @@ class Tracer:
                 why=why_not,
             )
         return executable
+
+    def _plan(self, path: str, fd: int, disabled: Mapping[str, str]) -> Plan:
+        with ExecutableFile(path, fd=fd) as file:
+            return make_plan(file, self._programs.types, self._resolver, disabled=disabled)
 
     def _announce(self, executable: Executable) -> None:
         path = executable.path
@@ -334,20 +349,20 @@ class Tracer:
         self._watched[number] = executable
         return number
 
-    def _wants(self, process: Process) -> bool:
-        if self._same_for_all:
-            return True
-        if process.ended:
-            return False
-        owner = processes.owner(process.pid)
-        return owner is not None and self._config.discovery.wants(
-            exe=process.path, cmdline=owner.command_line, user=owner.user, uid=owner.uid
-        )
+    def _choose(self, process: Process) -> Choice:
+        """Decide about a process; about one that ended, by its path alone."""
+        choice = self._selection.of_path(process.path)
+        if choice is None and process.ended:
+            return self._selection.refused("it ended before it could be looked at")
+        return choice or self._selection.of(Candidate(process.pid, process.path))
 
-    def _follow(self, process: Process, executable: Executable, number: int) -> None:
+    def _follow(self, process: Process, executable: Executable, number: int, choice: Choice) -> None:
         """Have the programs listen to a process, and know its resource."""
-        number = number or self._enter(process.pid, executable.slot)
-        resource = describe(process.pid, self._host, build=_build(executable), declared=self._config.resource)
+        if number and choice != self._selection.of_path(executable.path):
+            # The kernel took it for one like the others of its file.
+            self._set(process.pid, executable.slot, choice, number)
+        number = number or self._enter(process.pid, executable.slot, choice)
+        resource = describe(process.pid, self._host, build=_build(executable), declared=choice.resource)
         if resource is None:
             # It ended, perhaps before the kernel could be told that it is traced; then nobody else takes that back.
             if self._number_of(process.pid) == number:
@@ -355,7 +370,7 @@ class Tracer:
             self._know_ended(process.pid, number, executable)
             return
         self._pipeline.know(number, resource.message())
-        self._traced[process.pid] = Traced(process.pid, number, resource.service_name, executable)
+        self._traced[process.pid] = Traced(process.pid, number, resource.service_name, executable, choice)
         executable.processes += 1
 
     def _follow_ended(self, pid: int, key: bytes | None, number: int) -> None:
@@ -365,22 +380,38 @@ class Tracer:
                 self._know_ended(pid, number, executable)
 
     def _know_ended(self, pid: int, number: int, executable: Executable) -> None:
+        choice = self._selection.of_path(executable.path)
         resource = describe_ended(
-            pid, executable.path, number, self._host, build=_build(executable), declared=self._config.resource
+            pid,
+            executable.path,
+            number,
+            self._host,
+            build=_build(executable),
+            declared=choice.resource if choice else self._config.resource,
         )
         self._pipeline.know(number, resource.message())
         self._ended.append((time.monotonic(), number))
 
-    def _enter(self, pid: int, slot: int) -> int:
+    def _set(self, pid: int, slot: int, choice: Choice, number: int) -> None:
+        """Change what the programs know of a process that they listen to, if they still do."""
+        with suppress(KernelError):
+            self._processes.update(
+                _pid_key(pid),
+                self._process.pack(self._process_values(slot, choice) | {"id": number}),
+                Replace.CHANGE,
+            )
+
+    def _enter(self, pid: int, slot: int, choice: Choice) -> int:
         """Have the programs listen to a process, and give its number; the kernel's, if that was faster."""
         number = self._last_number = max(time.monotonic_ns(), self._last_number + 1)
-        entry = self._process.pack(self._process_values(slot) | {"id": number})
+        entry = self._process.pack(self._process_values(slot, choice) | {"id": number})
         try:
             self._processes.update(_pid_key(pid), entry, Replace.ADD)
         except KernelError as error:
             if error.errno != errno.EEXIST:
                 raise
             if known := self._number_of(pid, slot):
+                self._set(pid, slot, choice, known)
                 return known
             self._processes.update(_pid_key(pid), entry)
         return number
@@ -396,6 +427,7 @@ class Tracer:
     def _gone(self, pid: int) -> None:
         """Take note that a process ended, or became another program."""
         self._seen.pop(pid, None)
+        self._left_out.pop(pid, None)
         traced = self._traced.pop(pid, None)
         if traced is None:
             return
@@ -404,6 +436,46 @@ class Tracer:
         executable.processes -= 1
         if not self._closed and not executable.processes and executable.removed:
             self._detach(executable, "its file was removed")
+
+    def _choose_again(self) -> None:
+        """Decide anew about every process of a Go program that is known."""
+        for pid, file in list(self._seen.items()):
+            if pid not in self._traced and pid not in self._left_out:
+                continue
+            process = processes.look(pid)
+            if process is None or process.file != file:
+                continue  # an event will tell, or the next scan
+            choice = self._choose(process)
+            traced = self._traced.get(pid)
+            if traced is None and choice.wanted:
+                self._gone(pid)
+                self._meet(pid)
+            elif traced is None:
+                self._left_out[pid] = choice.why
+            elif not choice.wanted:
+                self._leave(traced, choice.why)
+            elif choice != traced.choice:
+                self._treat(traced, choice)
+
+    def _leave(self, traced: Traced, why: str) -> None:
+        """Stop listening to a process that goes on, and take the probes out of its file if nobody wants them now."""
+        executable, file = traced.executable, self._seen[traced.pid]
+        self._processes.delete(_pid_key(traced.pid))
+        self._gone(traced.pid)
+        self._seen[traced.pid], self._left_out[traced.pid] = file, why
+        self._log.info(f"no longer tracing process {traced.pid}: {why}", exe=executable.path, pid=traced.pid)
+        if not executable.processes and executable in self._executables.all():
+            self._detach(executable, "none of its processes is to be traced")
+
+    def _treat(self, traced: Traced, choice: Choice) -> None:
+        """Trace a process in another way from now on: what is attached stays."""
+        executable = traced.executable
+        self._set(traced.pid, executable.slot, choice, traced.number)
+        resource = describe(traced.pid, self._host, build=_build(executable), declared=choice.resource)
+        if resource is None:
+            return  # it ended: its last spans keep the resource that they had
+        self._pipeline.know(traced.number, resource.message())
+        self._traced[traced.pid] = replace(traced, service=resource.service_name, choice=choice)
 
     def _detach(self, executable: Executable, why: str) -> None:
         for key in executable.keys:
@@ -445,12 +517,18 @@ class Tracer:
             ours["inode"] == theirs["inode"] or ours["device"] != theirs["device"]
         )
 
-    def _entry(self, verdict: str, slot: int) -> bytes:
-        values = {f"process.{name}": value for name, value in self._process_values(slot).items()}
+    def _entry(self, verdict: str, process: Mapping[str, int] = MappingProxyType({})) -> bytes:
+        values = {f"process.{name}": value for name, value in process.items()}
         return self._file_entry.pack(values | {"verdict": self._programs.constant(verdict)})
 
-    def _process_values(self, slot: int) -> dict[str, int]:
-        return {"slot": slot, "wanted": 1, **self._sampler}
+    def _process_values(self, slot: int, choice: Choice) -> dict[str, int]:
+        bits = self._programs.library_bits
+        return {
+            "slot": slot,
+            "wanted": 1,
+            "libraries_off": sum(bits[name] for name in choice.libraries_off if name in bits),
+            **encode_sampler(choice.sampling, self._programs.constant),
+        }
 
 
 def _build(executable: Executable) -> Build:
@@ -466,15 +544,3 @@ def _remember(found: dict[FileIdentity, _V], file: FileIdentity, what: _V) -> No
     if len(found) >= _REMEMBERED:
         del found[next(iter(found))]
     found[file] = what
-
-
-def disabled_libraries(config: Config) -> dict[str, str]:
-    """Which libraries the configuration turns off, with the reason."""
-    enabled, disabled = config.libraries.enabled, config.libraries.disabled
-    found: dict[str, str] = {}
-    for library in LIBRARIES:
-        if library.name in disabled:
-            found[library.name] = "it is turned off by libraries.disabled"
-        elif enabled and library.name not in enabled:
-            found[library.name] = "libraries.enabled does not list it"
-    return found

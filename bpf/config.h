@@ -12,3 +12,6 @@ const volatile __u64 wakeup_bytes = 1 << 20; /* wake the agent when so much of t
 /* The agent's own pid namespace, where that is not the initial one (bpf_get_ns_current_pid_tgid, 5.7); else 0. */
 const volatile __u64 pid_namespace_dev = 0;
 const volatile __u64 pid_namespace_ino = 0;
+
+/* The bit of the object's library in struct process.libraries_off; 0: it belongs to none. */
+const volatile __u64 library_bit = 0;

@@ -50,12 +50,12 @@ struct hit {
 	struct goroutine_key key;
 };
 
-/* False where the process is not traced or the goroutine cannot be told. */
+/* False where the process, or this library in it, is not traced, or the goroutine cannot be told. */
 static __always_inline bool hit_begin(struct hit *hit, struct pt_regs *ctx)
 {
 	use_stack_of_thread(ctx);
 	hit->process = current_process();
-	if (!hit->process)
+	if (!hit->process || hit->process->libraries_off & library_bit)
 		return false;
 	hit->go = bpf_map_lookup_elem(&runtime_layouts, &hit->process->slot);
 	if (!hit->go)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
-from dataclasses import replace
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 import agent.tracer
-from agent.config import Config, Discovery, Kernel, Libraries, Selector
+from agent.config import Config, Discovery, Kernel, Rule, Sampler, Selector
 from agent.discovery import processes
 from agent.discovery.processes import Process
-from agent.tracer import disabled_libraries
 from tests.support.golang import build
 from tests.support.http import Server, send, serving
 from tests.support.memory import in_file, in_memory, places
@@ -190,7 +190,8 @@ def test_a_program_that_only_excluded_processes_run_gets_no_probes(tmp_path: Pat
             request(excluded)
             rig.until_spans(included.pid, count)
             assert rig.spans_of(excluded.pid) == []
-        assert verdict(rig, other) == rig.programs.constant("FILE_ASK")
+        # By its path alone it is decided, so that the kernel need not ask.
+        assert verdict(rig, other) == rig.programs.constant("FILE_TRACED")
         # That it isn't Go is known of a file whoever runs it.
         file = copy_of("/bin/true", tmp_path / "true")
         subprocess.run([file], check=True)
@@ -209,10 +210,73 @@ def test_processes_of_one_file_are_chosen_by_command_line(program: Path) -> None
             wanted.stdout.readline()
             rig.until_started(wanted.pid)
             assert rig.traced(program) == [wanted.pid]
+            assert verdict(rig, program) == rig.programs.constant("FILE_ASK")
             request(unwanted)
             rig.drain()
             assert rig.spans_of(unwanted.pid) == []
             wanted.terminate()
+
+
+def test_a_second_name_of_a_file_that_is_not_to_be_traced(tmp_path: Path, program: Path) -> None:
+    """The kernel traces it from the start, as it knows the file by its other name; the agent puts that right."""
+    other = tmp_path / "other"
+    os.link(program, other)
+    config = Config(discovery=Discovery(exclude=(Selector(exe=str(other)),)))
+    with tracing(config) as rig, serving(program) as included:
+        rig.until_started(included.pid)
+        with serving(other) as excluded:
+            rig.until_started(excluded.pid)
+            assert rig.traced(program) == [included.pid]
+            request(excluded)
+            rig.until_spans(included.pid, request(included))
+            assert rig.spans_of(excluded.pid) == []
+
+
+def test_rules_set_sampler_service_and_libraries_of_single_processes(program: Path, tmp_path: Path) -> None:
+    other = copy_of(program, tmp_path / "other")
+    name = "net/http server"
+    rules = (
+        Rule(cmdline="*-for 58s*", libraries_disabled=(name,)),
+        Rule(cmdline="*-for 59s*", sampler=Sampler.ALWAYS_OFF),
+        Rule(exe=str(other), service_name="shop", attributes=(("team", "blue"),)),
+    )
+    with tracing(Config(discovery=Discovery(rules=rules))) as rig, ExitStack() as stack:
+        plain = stack.enter_context(serving(program))
+        without = stack.enter_context(serving(program, arguments=("-for", "58s")))
+        unsampled = stack.enter_context(serving(program, arguments=("-for", "59s")))
+        named = stack.enter_context(serving(other))
+        for server in (plain, without, unsampled, named):
+            rig.until_started(server.pid)
+        assert sorted(rig.traced(program)) == sorted((plain.pid, without.pid, unsampled.pid))
+        for server in (without, unsampled):
+            request(server)
+        rig.until_spans(plain.pid, request(plain))
+        rig.until_spans(named.pid, request(named))
+        assert rig.spans_of(without.pid) == rig.spans_of(unsampled.pid) == []
+        services = {one.pid: one.service for one in rig.tracer.traced}
+        assert services[named.pid] == "shop"
+        assert services[plain.pid] != "shop"
+        off = {one.pid: one.choice.libraries_off for one in rig.tracer.traced}
+        assert off[without.pid] == {
+            name: "it is turned off by libraries_disabled of a rule in discovery.rules"
+        }
+        assert off[plain.pid] == {}
+
+
+def test_a_port_that_is_listened_on_later(program: Path) -> None:
+    """What a process listens on is looked at in every scan."""
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        port = reserved.getsockname()[1]
+    config = Config(discovery=Discovery(include=(Selector(port=port),)))
+    listen = ("-http", f"127.0.0.1:{port}")
+    with tracing(config) as rig, serving(program) as other, serving(program, arguments=listen) as server:
+        rig.until_started(server.pid)
+        rig.tracer.scan()
+        assert rig.traced(program) == [server.pid]
+        rig.until_spans(server.pid, request(server))
+        request(other)
+        rig.drain()
+        assert rig.spans_of(other.pid) == []
 
 
 def test_without_discovery_nothing_is_attached(program: Path) -> None:
@@ -398,15 +462,3 @@ def test_names_that_are_no_text(rig: Tracing, tmp_path: Path) -> None:
     with serving(program) as server:
         rig.until_started(server.pid)
         rig.until_spans(server.pid, request(server))
-
-
-def test_disabled_libraries_are_told_with_the_reason() -> None:
-    name = "net/http server"
-    assert disabled_libraries(Config()) == {}
-    assert disabled_libraries(Config(libraries=Libraries(enabled=(name,)))) == {}
-    assert disabled_libraries(Config(libraries=Libraries(disabled=(name,)))) == {
-        name: "it is turned off by libraries.disabled"
-    }
-    assert disabled_libraries(replace(Config(), libraries=Libraries(enabled=("other",)))) == {
-        name: "libraries.enabled does not list it"
-    }

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from agent.commands import EXIT_USAGE, CommandError
 from agent.config import DEFAULT_FILE, Config, ConfigError, Level, LogFormat, Problem, Sink, find_files, load
+from agent.libraries import LIBRARIES
 
 DEBUG_VARIABLE = "GOSPAN_DEBUG"
 
@@ -56,7 +57,8 @@ def load_config(arguments: argparse.Namespace) -> Config:
         raise ConfigError([Problem("command line", f"--config: there is no file {file}")])
     # Of all variables with our prefix this one is no setting; as a setting it would be complained of.
     environ = {name: value for name, value in os.environ.items() if name != DEBUG_VARIABLE}
-    return load(find_files(file or DEFAULT_FILE), environ, _flags(arguments))
+    libraries = [library.name for library in LIBRARIES]
+    return load(find_files(file or DEFAULT_FILE), environ, _flags(arguments), libraries=libraries)
 
 
 def _flags(arguments: argparse.Namespace) -> dict[str, str]:

@@ -19,13 +19,12 @@ from agent.config.schema import (
     Offsets,
     Protocol,
     Resources,
-    Sampler,
     Sampling,
     Settings,
     Sink,
     Status,
 )
-from agent.config.values import Selector
+from agent.config.selectors import Rule, Sampler, Selector, Subject
 
 __all__ = [
     "DEFAULT_FILE",
@@ -45,12 +44,14 @@ __all__ = [
     "Problem",
     "Protocol",
     "Resources",
+    "Rule",
     "Sampler",
     "Sampling",
     "Selector",
     "Settings",
     "Sink",
     "Status",
+    "Subject",
     "find_files",
     "load",
     "uses_tls",

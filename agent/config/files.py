@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TypeAlias
 
 from agent.config.schema import BY_PATH, SECTIONS, settings
 
@@ -35,6 +36,10 @@ _TOKEN = re.compile(
 _ERROR_PLACE = re.compile(r"\s*\(at (?:line (\d+), column \d+|end of document)\)")
 
 
+KeyPath: TypeAlias = tuple[str | int, ...]
+"""The way to a value: keys, and numbers of a list's elements, from 0."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One thing wrong in the configuration: where, and a sentence that names the remedy."""
@@ -54,6 +59,13 @@ class Given:
     value: object
     place: str
     is_text: bool = False
+    inside: Mapping[KeyPath, str] = field(default_factory=dict)
+
+    def place_of(self, at: KeyPath) -> str:
+        """Say where a part of the value stands, as exactly as is known."""
+        while at and at not in self.inside:
+            at = at[:-1]
+        return self.inside.get(at, self.place)
 
 
 @dataclass(slots=True)
@@ -65,24 +77,33 @@ class Layer:
     warnings: list[str] = field(default_factory=list)
 
 
-def key_lines(text: str) -> dict[tuple[str, ...], int]:
-    """Find the line (from 1) of every key and table header in valid TOML; the first one where a path repeats.
+def key_lines(text: str) -> dict[KeyPath, int]:
+    """Find the line (from 1) of every key, table header and table in a list in valid TOML.
 
-    Keys inside inline tables and arrays aren't found: their enclosing key is.
+    A list of tables is found by its first one's line as well. Keys inside inline tables and arrays aren't found:
+    their enclosing key is, or their table.
     """
-    lines: dict[tuple[str, ...], int] = {}
-    table: tuple[str, ...] = ()
+    lines: dict[KeyPath, int] = {}
+    counts: dict[KeyPath, int] = {}
+    table: KeyPath = ()
+    value: KeyPath = ()
     parts: list[str] = []
-    depth, line, in_value, in_header = 0, 1, False, False
+    depth, line, elements = 0, 1, 0
+    in_value = in_header = in_list = False
     for match in _TOKEN.finditer(text + "\n"):
         kind, token = match.lastgroup, match[0]
         if kind == "newline" and depth == 0:
             if in_header:
-                table = tuple(parts)
+                table = _table_path(parts, counts, of_list=in_list)
+                lines.setdefault(tuple(parts) if in_list else table, line)
                 lines.setdefault(table, line)
-            parts, in_value, in_header = [], False, False
+            parts, in_value, in_header, in_list = [], False, False, False
         elif kind == "open":
+            in_list = in_list or (in_header and depth == 1)
             in_header = in_header or not (in_value or parts)
+            if in_value and depth == 1 and token.startswith("{"):
+                lines.setdefault((*value, elements), line)
+                elements += 1
             depth += 1
         elif kind == "close":
             depth -= 1
@@ -92,10 +113,28 @@ def key_lines(text: str) -> dict[tuple[str, ...], int]:
             elif kind == "quoted":
                 parts.append(_unquote(token))
             elif kind == "equals":
-                lines.setdefault((*table, *parts), line)
+                value, elements = (*table, *parts), 0
+                lines.setdefault(value, line)
                 in_value = True
         line += token.count("\n")
     return lines
+
+
+def _table_path(parts: Sequence[str], counts: dict[KeyPath, int], *, of_list: bool) -> KeyPath:
+    """Give the way to the table that a header begins: one of a list, or below the last one of a list, or neither.
+
+    `counts` has how many tables each list has.
+    """
+    path: KeyPath = ()
+    for part in parts[:-1]:
+        path = (*path, part)
+        if path in counts:
+            path = (*path, counts[path] - 1)
+    path = (*path, *parts[-1:])
+    if of_list:
+        counts[path] = counts.get(path, 0) + 1
+        return (*path, counts[path] - 1)
+    return path
 
 
 def _unquote(token: str) -> str:
@@ -145,10 +184,8 @@ def _syntax_problem(path: Path, text: str, message: str) -> Problem:
     return Problem(f"{path}:{line}", f"isn't valid TOML: {message[: match.start()]}")
 
 
-def _collect(
-    layer: Layer, tables: Mapping[str, object], path: Path, lines: Mapping[tuple[str, ...], int]
-) -> None:
-    def place(*parts: str) -> str:
+def _collect(layer: Layer, tables: Mapping[str, object], path: Path, lines: Mapping[KeyPath, int]) -> None:
+    def place(*parts: str | int) -> str:
         while parts and parts not in lines:
             parts = parts[:-1]
         return f"{path}:{lines[parts]}" if parts else str(path)
@@ -163,7 +200,12 @@ def _collect(
         else:
             for name, value in table.items():
                 if f"{section}.{name}" in BY_PATH:
-                    layer.given.append(Given(f"{section}.{name}", value, place(section, name)))
+                    inside = {
+                        key[2:]: f"{path}:{line}"
+                        for key, line in lines.items()
+                        if key[:2] == (section, name) and len(key) > 2
+                    }
+                    layer.given.append(Given(f"{section}.{name}", value, place(section, name), inside=inside))
                 else:
                     layer.problems.append(Problem(place(section, name), unknown_key(section, name)))
 

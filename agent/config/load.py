@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agent.config.environment import read_environment
 from agent.config.files import Given, Layer, Problem, nearest, read_file
-from agent.config.schema import BY_PATH, SECTIONS, Export, Sampler, Settings, Sink
-from agent.config.values import Pairs, check_headers
+from agent.config.schema import BY_PATH, SECTIONS, Export, Settings, Sink
+from agent.config.selectors import Sampler
+from agent.config.values import Pairs, PlacedError, check_headers
 
 DEFAULT_FILE = Path("/etc/gospan/config.toml")
 HEADERS_CREDENTIAL = "otlp-headers"
@@ -62,10 +63,13 @@ def load(
     paths: Sequence[Path] = (),
     environ: Mapping[str, str] | None = None,
     flags: Mapping[str, str] | None = None,
+    *,
+    libraries: Collection[str] = (),
 ) -> Config:
     """Merge defaults, files (the later wins), environment and flags, and check the result.
 
-    `flags` maps dotted names (`export.endpoint`) to text as typed. A list or table replaces the one it
+    `flags` maps dotted names (`export.endpoint`) to text as typed. `libraries` are the names that there are; where
+    none are given, names aren't checked. A list or table replaces the one it
     overrides, it isn't added to it. Raises ConfigError with all problems of all sources, overridden ones
     included.
     """
@@ -80,6 +84,8 @@ def load(
     for given in (given for layer in layers for given in layer.given):
         try:
             values[given.path] = _parse(given)
+        except PlacedError as error:
+            problems.append(Problem(given.place_of(error.at), f"{given.path} {error}"))
         except ValueError as error:
             problems.append(Problem(given.place, f"{given.path} {error}"))
         places[given.path] = given.place
@@ -94,6 +100,8 @@ def load(
     if not problems:
         config = _with_headers_file(config, environ or {}, problems)
     _check(config, problems, warnings)
+    if libraries:
+        problems += _unknown_libraries(config, libraries)
     if problems:
         raise ConfigError(problems)
     return replace(config, warnings=tuple(warnings))
@@ -204,6 +212,20 @@ def _check(config: Config, problems: list[Problem], warnings: list[str]) -> None
         )
         problems.append(Problem(config.place("libraries.disabled"), text))
     warnings.extend(_warnings(config))
+
+
+def _unknown_libraries(config: Config, known: Collection[str]) -> Iterator[Problem]:
+    """Find the names of libraries that there are none of: they would have no effect."""
+    given = {f"libraries.{key}": getattr(config.libraries, key) for key in ("enabled", "disabled")}
+    names = [(path, f"{path} names", listed) for path, listed in given.items()]
+    for number, rule in enumerate(config.discovery.rules, start=1):
+        listed = (*(rule.libraries or ()), *(rule.libraries_disabled or ()))
+        names.append(("discovery.rules", f"discovery.rules: rule {number} names", listed))
+    for path, sentence, listed in names:
+        for name in listed:
+            if name not in known:
+                hint = nearest(name, sorted(known), "{!r}")
+                yield Problem(config.place(path), f"{sentence} an unknown library {name!r}{hint}")
 
 
 def _unusable(name: str) -> str | None:

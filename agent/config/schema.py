@@ -14,17 +14,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
+from agent.config.selectors import RULES, SELECTORS, Rule, Sampler, Selector
 from agent.config.values import (
     ENDPOINT,
     FLAG,
     HEADERS,
     PAIRS,
-    SELECTORS,
     TEXT,
     WORDS,
     Kind,
     Pairs,
-    Selector,
     duration,
     fraction,
     one_of,
@@ -108,17 +107,6 @@ class LogFormat(enum.Enum):
     JSON = "json"
 
 
-class Sampler(enum.Enum):
-    """The samplers of OTEL_TRACES_SAMPLER that can be decided in the kernel."""
-
-    ALWAYS_ON = "always_on"
-    ALWAYS_OFF = "always_off"
-    TRACEIDRATIO = "traceidratio"
-    PARENTBASED_ALWAYS_ON = "parentbased_always_on"
-    PARENTBASED_ALWAYS_OFF = "parentbased_always_off"
-    PARENTBASED_TRACEIDRATIO = "parentbased_traceidratio"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Export:
     """Where spans go, and how long they wait."""
@@ -163,7 +151,7 @@ class Export:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Discovery:
-    """Which processes are traced."""
+    """Which processes are traced, and how."""
 
     enabled: bool = key(True, FLAG, "False: attach to nothing (OTEL_SDK_DISABLED).")
     scan_interval: float = key(
@@ -175,16 +163,9 @@ class Discovery:
         (), SELECTORS, "Only processes that match one of these; empty: every Go process."
     )
     exclude: tuple[Selector, ...] = key((), SELECTORS, "Never processes that match one of these.")
-
-    def wants(self, *, exe: str, cmdline: str, user: str, uid: int | None = None) -> bool:
-        """Say whether a process with this executable path, command line and owner is to be traced."""
-        if not self.enabled:
-            return False
-        if any(selector.matches(exe=exe, cmdline=cmdline, user=user, uid=uid) for selector in self.exclude):
-            return False
-        return not self.include or any(
-            selector.matches(exe=exe, cmdline=cmdline, user=user, uid=uid) for selector in self.include
-        )
+    rules: tuple[Rule, ...] = key(
+        (), RULES, "What is different for some processes; of the rules that match, the first one counts."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

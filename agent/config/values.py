@@ -12,7 +12,6 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Generic, TypeVar
 from urllib.parse import unquote, urlsplit
 
@@ -39,6 +38,14 @@ class Kind(Generic[T]):
     from_toml: Callable[[object], T]
     from_text: Callable[[str], T] | None
     to_toml: Callable[[T], str]
+
+
+class PlacedError(ValueError):
+    """A mistake inside a list or table; `at` is where: the number of an element, from 0, and perhaps a key of it."""
+
+    def __init__(self, at: tuple[str | int, ...], message: str) -> None:
+        super().__init__(message)
+        self.at = at
 
 
 def toml_string(text: str) -> str:
@@ -325,67 +332,4 @@ ENDPOINT: Kind[str] = Kind(
     from_toml=lambda value: _endpoint_from_text(_text_from_toml(value)),
     from_text=_endpoint_from_text,
     to_toml=toml_string,
-)
-
-
-# --- selectors ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Selector:
-    """A pattern over processes. It matches when everything it names matches; what it leaves out matches all.
-
-    `exe` and `cmdline` are globs as in the shell, except that * crosses slashes; `cmdline` is matched against
-    the arguments joined by single spaces. `user` is a name or a number.
-    """
-
-    exe: str | None = None
-    cmdline: str | None = None
-    user: str | None = None
-
-    def matches(self, *, exe: str, cmdline: str, user: str, uid: int | None = None) -> bool:
-        """Say whether a process with this executable path, command line and owner is meant."""
-        return (
-            (self.exe is None or fnmatchcase(exe, self.exe))
-            and (self.cmdline is None or fnmatchcase(cmdline, self.cmdline))
-            and (self.user is None or self.user == user or (uid is not None and self.user == str(uid)))
-        )
-
-
-_SELECTOR_KEYS = ("exe", "cmdline", "user")
-
-
-def _selectors_from_toml(value: object) -> tuple[Selector, ...]:
-    example = '{ exe = "/usr/bin/*", user = "www-data" }'
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise ValueError(f"wants a list of tables such as [{example}]")
-    selectors = []
-    for number, table in enumerate(value, start=1):
-        for name, pattern in table.items():
-            if name not in _SELECTOR_KEYS:
-                raise ValueError(
-                    f"selector {number} has the key {name!r}; it may have {', '.join(_SELECTOR_KEYS)}"
-                )
-            if not isinstance(pattern, str) or not pattern:
-                raise ValueError(f"selector {number}: {name} wants text in quotes")
-        if not table:
-            raise ValueError(f"selector {number} is empty; write {example}")
-        selectors.append(Selector(**table))
-    return tuple(selectors)
-
-
-def _selectors_to_toml(value: tuple[Selector, ...]) -> str:
-    tables = (
-        ", ".join(
-            f"{name} = {toml_string(text)}"
-            for name in _SELECTOR_KEYS
-            if (text := getattr(selector, name)) is not None
-        )
-        for selector in value
-    )
-    return "[" + ", ".join(f"{{ {table} }}" for table in tables) + "]"
-
-
-SELECTORS: Kind[tuple[Selector, ...]] = Kind(
-    name="list of selectors", from_toml=_selectors_from_toml, from_text=None, to_toml=_selectors_to_toml
 )

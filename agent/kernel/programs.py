@@ -66,6 +66,8 @@ class Programs:
         self._perf_size = perf_size
         self.kinds = kinds
         self.refused: list[Refused] = []
+        self.library_bits: dict[str, int] = {}
+        """The bit of each library, by its name, in struct process.libraries_off (bpf/process.h)."""
         self._process = process
         self._objects: dict[str, LoadedObject] = {PROCESS_OBJECT: process}
         self._tracepoints: list[Attachment] = []
@@ -101,8 +103,9 @@ class Programs:
         return programs
 
     def _load_library(self, loader: _Loader, library: Library) -> None:
+        bit = self.library_bits[library.name] = 1 << len(self.library_bits)
         try:
-            loaded = loader.load(library.object, library)
+            loaded = loader.load(library.object, library, bit=bit)
         except (KernelError, btf.BtfError) as error:
             self.refused.append(Refused(library.name, "", str(error)))
             return
@@ -216,12 +219,14 @@ class _Loader:
         self._shared: dict[str, int] = {}
         self.kinds: dict[int, RecordKind] = {}
 
-    def load(self, name: str, library: Library | None) -> LoadedObject:
+    def load(self, name: str, library: Library | None, *, bit: int = 0) -> LoadedObject:
         """Load an object; its records get the next numbers, its maps are shared with those to come."""
         path = str(object_file(name))
         types = btf.read(path)
         constants: dict[str, int | bool] = {
-            variable: value for variable, value in self._constants.items() if variable in types.variables
+            variable: value
+            for variable, value in (self._constants | {"library_bit": bit}).items()
+            if variable in types.variables
         }
         kinds: list[RecordKind] = []
         for variable in sorted(types.variables):

@@ -52,7 +52,8 @@ class Pipeline:
         self.counts = SpanCounts()
 
     def know(self, process: int, resource: Resource) -> None:
-        """Take the resource of a process; `process` is the number in its records."""
+        """Take the resource of a process, which may be another than before; `process` is the number in its records."""
+        self.forget(process)
         self._resources[process] = resource
 
     def forget(self, process: int) -> None:

@@ -14,6 +14,7 @@ from agent.config import (
     Config,
     ConfigError,
     Level,
+    Rule,
     Sampler,
     Selector,
     Sink,
@@ -22,7 +23,7 @@ from agent.config import (
     uses_tls,
 )
 from agent.config.files import key_lines
-from agent.config.render import default_file
+from agent.config.render import default_file, show
 from agent.config.schema import settings
 
 
@@ -202,9 +203,29 @@ def test_other_variables_of_ours_are_a_warning() -> None:
             '[export]\nheaders = { key = "hüsh" }',
             ":2: export.headers the value of header 'key' has characters",
         ),
-        ("[[discovery.include]]\nexe = 1", ":1: discovery.include selector 1: exe wants text in quotes"),
+        ("[[discovery.include]]\nexe = 1", ":2: discovery.include selector 1: exe wants text in quotes"),
         ('[discovery]\n\ninclude = [{path = "x"}]', ":3: discovery.include selector 1 has the key 'path'"),
         ("[discovery]\ninclude = [{}]", ":2: discovery.include selector 1 is empty"),
+        (
+            '[[discovery.include]]\nexe = "/x"\n\n[[discovery.include]]\nuzer = "x"',
+            ":5: discovery.include selector 2 has the key 'uzer'; did you mean 'user'?",
+        ),
+        (
+            '[discovery]\nexclude = [\n  { exe = "/x" },\n  { port = "http" },\n]',
+            ":4: discovery.exclude selector 2: port wants a whole number from 1 to 65535",
+        ),
+        (
+            "[[discovery.exclude]]\n[discovery.exclude.env]\nA = 1",
+            ":2: discovery.exclude selector 1: env wants a",
+        ),
+        (
+            '[[discovery.rules]]\nexe = "/x"',
+            ":1: discovery.rules rule 1 changes nothing; it may set service_name",
+        ),
+        (
+            '[[discovery.rules]]\nexe = "/x"\nsampler = "allways_on"',
+            ":3: discovery.rules rule 1: sampler wants one of always_on",
+        ),
         ("[export\n", ":1: isn't valid TOML: "),
         ("[log]\nlevel = \n", ":2: isn't valid TOML: Invalid value"),
         ("[log]\n[log]\n", ":2: isn't valid TOML: "),
@@ -297,21 +318,52 @@ def test_wrong_endpoints(given: str) -> None:
     assert "hidden" not in only
 
 
-def test_selectors(tmp_path: Path) -> None:
+def test_selectors_and_rules(tmp_path: Path) -> None:
     path = write(
         tmp_path / "config.toml",
         '[[discovery.include]]\nexe = "/srv/*"\nuser = "www-data"\n'
-        '[[discovery.include]]\ncmdline = "* serve *"\n'
-        '[[discovery.exclude]]\nuser = "0"\n',
+        '[[discovery.include]]\ncmdline = "* serve *"\nport = 80\n'
+        '[[discovery.exclude]]\nunit = "a@*.service"\n[discovery.exclude.env]\nA = "b*"\n'
+        '[[discovery.rules]]\nuser = "shop"\nservice_name = "shop"\nsampler = "traceidratio"\nsampler_arg = 1\n'
+        'attributes = { team = "blue" }\nlibraries = ["net/http server"]\n',
     )
     discovery = load([path]).discovery
-    assert discovery.include == (Selector(exe="/srv/*", user="www-data"), Selector(cmdline="* serve *"))
-    assert discovery.wants(exe="/srv/a/b", cmdline="b", user="www-data", uid=33)
-    assert not discovery.wants(exe="/srv/a/b", cmdline="b", user="nobody", uid=99)
-    assert discovery.wants(exe="/x", cmdline="x serve y", user="nobody", uid=99)
-    assert not discovery.wants(exe="/srv/a/b", cmdline="x serve y", user="root", uid=0)
-    assert load().discovery.wants(exe="/x", cmdline="", user="root")
-    assert not load(flags={"discovery.enabled": "no"}).discovery.wants(exe="/x", cmdline="", user="root")
+    assert discovery.include == (
+        Selector(exe="/srv/*", user="www-data"),
+        Selector(cmdline="* serve *", port=80),
+    )
+    assert discovery.exclude == (Selector(unit="a@*.service", env=(("A", "b*"),)),)
+    assert discovery.rules == (
+        Rule(
+            user="shop",
+            service_name="shop",
+            sampler=Sampler.TRACEIDRATIO,
+            sampler_arg=1.0,
+            attributes=(("team", "blue"),),
+            libraries=("net/http server",),
+        ),
+    )
+    again = write(tmp_path / "again.toml", show(load([path])))
+    assert load([again]).discovery == discovery
+
+
+def test_libraries_that_there_are_none_of(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "config.toml",
+        '[libraries]\nenabled = ["net/htp server"]\n\n'
+        '[[discovery.rules]]\nexe = "/x"\nlibraries_disabled = ["nothing of the kind"]\n',
+    )
+    assert load([path]).libraries.enabled == ("net/htp server",)
+    with pytest.raises(ConfigError) as raised:
+        load([path], libraries=["net/http server", "database/sql"])
+    first, second = str(raised.value).splitlines()
+    assert first == (
+        f"{path}:2: libraries.enabled names an unknown library 'net/htp server'; did you mean 'net/http server'?"
+    )
+    assert second == (
+        f"{path}:4: discovery.rules: rule 1 names an unknown library 'nothing of the kind'"
+        "; there are 'database/sql', 'net/http server'"
+    )
 
 
 def test_headers_from_file_and_credential(tmp_path: Path) -> None:
@@ -376,10 +428,14 @@ a.b."c d" = 1
         ("export", "timeout"): 7,
         ("discovery",): 9,
         ("discovery", "include"): 10,
+        ("discovery", "include", 0): 12,
         ("discovery", "scan_interval"): 14,
         ("discovery", "exclude"): 15,
-        ("discovery", "exclude", "exe"): 16,
-        ("discovery", "exclude", "a", "b", "c d"): 19,
+        ("discovery", "exclude", 0): 15,
+        ("discovery", "exclude", 0, "exe"): 16,
+        ("discovery", "exclude", 1): 17,
+        ("discovery", "exclude", 1, "exe"): 18,
+        ("discovery", "exclude", 1, "a", "b", "c d"): 19,
     }
     assert key_lines(text.replace("\n", "\r\n")) == key_lines(text)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
-from agent.config import load
+from agent.config import Rule, Selector, load
 from agent.config.render import default_file, show, update_document
 from agent.config.schema import settings
 
@@ -69,3 +70,14 @@ def test_shown_configuration_can_be_read_back(tmp_path: Path) -> None:
     again = load([path])
     assert again.export == config.export
     assert again.resource == config.resource
+
+
+def test_examples_of_selectors_in_the_reference_are_right(tmp_path: Path) -> None:
+    text = (ROOT / "docs/configuration.md").read_text().partition("## Selectors and rules")[2]
+    path = tmp_path / "config.toml"
+    path.write_text(text.partition("```toml\n")[2].partition("```")[0])
+    discovery = load([path]).discovery
+    assert (len(discovery.exclude), len(discovery.rules)) == (1, 2)
+    for kind, cls in (("selector", Selector), ("rule", Rule)):
+        for one in fields(cls):
+            assert f"`{one.name}`" in text, f"the key {one.name} of a {kind}"

@@ -6,7 +6,7 @@ import json
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,10 +40,14 @@ class Server:
 
 @contextmanager
 def serving(
-    executable: Path, *, log: Path | None = None, environ: dict[str, str] | None = None
+    executable: Path,
+    *,
+    log: Path | None = None,
+    environ: dict[str, str] | None = None,
+    arguments: Sequence[str] = (),
 ) -> Iterator[Server]:
     """Run the server until the block ends."""
-    command = [str(executable), "-https", "127.0.0.1:0", "-h2c", "127.0.0.1:0"]
+    command = [str(executable), "-https", "127.0.0.1:0", "-h2c", "127.0.0.1:0", *arguments]
     if log is not None:
         command += ["-log", str(log)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ)
