@@ -19,6 +19,7 @@ struct runtime_layout {
 	go_offset g_goid GO("runtime.g.goid");
 	go_offset g_parent_goid GO("runtime.g.parentGoid"); /* since Go 1.21 */
 	go_offset g_panic GO("runtime.g._panic");
+	go_offset g_stack_hi GO("runtime.g.stack.hi");
 };
 
 struct {
@@ -41,6 +42,7 @@ struct {
 #define GO_ARG_8(ctx) ((ctx)->r10)
 #define GO_ARG_9(ctx) ((ctx)->r11)
 #define GO_G(ctx)     ((ctx)->r14)
+#define GO_SP(ctx)    ((ctx)->sp)
 #elif defined(__TARGET_ARCH_arm64)
 #define GO_ARG_1(ctx) ((ctx)->regs[0])
 #define GO_ARG_2(ctx) ((ctx)->regs[1])
@@ -52,12 +54,22 @@ struct {
 #define GO_ARG_8(ctx) ((ctx)->regs[7])
 #define GO_ARG_9(ctx) ((ctx)->regs[8])
 #define GO_G(ctx)     ((ctx)->regs[28])
+#define GO_SP(ctx)    ((ctx)->sp)
 #endif
 
 struct go_string {
 	__u64 data;
 	__u64 length;
 };
+
+/* An interface's second word points to the value, or is it where the value is a pointer. */
+struct go_interface {
+	__u64 type; /* of `any` the type's descriptor, of other interfaces an itab, whose second word is that */
+	__u64 data;
+};
+
+/* Where an interface's second word lies, if the interface does at `offset`. */
+#define GO_DATA_WORD(offset) ((go_offset)((offset) == GO_UNKNOWN ? GO_UNKNOWN : (offset) + 8))
 
 struct go_slice {
 	__u64 data;
@@ -102,7 +114,8 @@ static __always_inline bool go_read_object(void *to, __u32 room, __u32 size, __u
 }
 
 /* The first bytes of a struct, read at once: a read costs much more than its bytes do. */
-#define WINDOW_WORDS 32
+#define WINDOW_WORDS 64 /* a power of two: it is a mask as well */
+#define WINDOW_BYTES 288 /* of them; what is read of an http.Request lies in these */
 
 struct go_window {
 	__u64 words[WINDOW_WORDS];
@@ -110,7 +123,7 @@ struct go_window {
 
 static __always_inline bool go_window_read(struct go_window *window, __u64 base)
 {
-	return go_read_object(window, sizeof(*window), sizeof(*window), base);
+	return go_read_object(window, sizeof(*window), WINDOW_BYTES, base);
 }
 
 /* A word of the struct at `base`, from the window where that has it; 0 where it is not known. */
@@ -118,7 +131,7 @@ static __always_inline __u64 go_window_word(const struct go_window *window, __u6
 {
 	__u64 word = 0;
 
-	if (offset < sizeof(*window) && !(offset & 7))
+	if (offset < WINDOW_BYTES && !(offset & 7))
 		return window->words[(offset >> 3) & (WINDOW_WORDS - 1)];
 	go_read_field(&word, sizeof(word), base, offset);
 	return word;

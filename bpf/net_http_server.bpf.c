@@ -22,6 +22,7 @@ struct http_server_layout {
 	go_offset request_remote_addr GO("net/http.Request.RemoteAddr");
 	go_offset request_uri GO("net/http.Request.RequestURI");
 	go_offset request_tls GO("net/http.Request.TLS");
+	go_offset request_context GO("net/http.Request.ctx");
 	go_offset request_pat GO("net/http.Request.pat"); /* since Go 1.22 */
 	go_offset pattern_str GO("net/http.pattern.str");
 	go_offset response_status GO("net/http.response.status");
@@ -37,6 +38,7 @@ struct http_server_layout {
 	go_offset h2_request_remote_addr GO("net/http/internal/http2.ServerRequest.RemoteAddr");
 	go_offset h2_request_uri GO("net/http/internal/http2.ServerRequest.RequestURI");
 	go_offset h2_request_tls GO("net/http/internal/http2.ServerRequest.TLS");
+	go_offset h2_request_context GO("net/http/internal/http2.ServerRequest.Context");
 	/* The same in golang.org/x/net/http2, which a program may contain besides. */
 	go_offset x_writer_state GO("golang.org/x/net/http2.responseWriter.rws");
 	go_offset x_state_status GO("golang.org/x/net/http2.responseWriterState.status");
@@ -111,7 +113,7 @@ struct {
 
 /* Where the parts of a request lie, for either of its types. */
 struct request_fields {
-	go_offset method, header, host, remote_addr, uri, tls;
+	go_offset method, header, host, remote_addr, uri, tls, context;
 };
 
 static __always_inline struct http_server_request *request_find_or_add(const struct goroutine_key *key)
@@ -226,7 +228,9 @@ static __always_inline struct http_server_request *server_start(const struct hit
 	/* Two lines of it are none: W3C Trace Context, 3.3. */
 	if (headers->lines[HEADER_TRACEPARENT] == 1)
 		has_remote = traceparent_read(&headers->traceparent, &headers->values[HEADER_TRACEPARENT], &remote);
-	span = span_push(hit, goroutine, http_server_record_kind, has_remote ? &remote : NULL);
+	span = span_enter(hit, goroutine, http_server_record_kind, has_remote ? &remote : NULL);
+	if (span)
+		context_note(hit->key.process, go_window_word(window, request, fields->context), &span->context);
 	if (!span || !(span->context.flags & TRACE_FLAG_SAMPLED))
 		return entry;
 
@@ -355,6 +359,7 @@ int http_server_start(struct pt_regs *ctx)
 	    .remote_addr = go->request_remote_addr,
 	    .uri = go->request_uri,
 	    .tls = go->request_tls,
+	    .context = GO_DATA_WORD(go->request_context),
 	};
 	entry = server_start(&hit, go, &fields, request, 0);
 	if (entry)
@@ -439,6 +444,7 @@ int http2_server_start(struct pt_regs *ctx)
 	    .remote_addr = own_type ? go->h2_request_remote_addr : go->request_remote_addr,
 	    .uri = own_type ? go->h2_request_uri : go->request_uri,
 	    .tls = own_type ? go->h2_request_tls : go->request_tls,
+	    .context = GO_DATA_WORD(own_type ? go->h2_request_context : go->request_context),
 	};
 	entry = server_start(&hit, go, &fields, GO_ARG_3(ctx), GO_ARG_2(ctx));
 	if (entry && !own_type)
@@ -464,6 +470,7 @@ int x_http2_server_start(struct pt_regs *ctx)
 	    .remote_addr = go->request_remote_addr,
 	    .uri = go->request_uri,
 	    .tls = go->request_tls,
+	    .context = GO_DATA_WORD(go->request_context),
 	};
 	entry = server_start(&hit, go, &fields, GO_ARG_3(ctx), GO_ARG_2(ctx));
 	if (entry)

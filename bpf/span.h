@@ -4,6 +4,7 @@
 #pragma once
 
 #include "go.h"
+#include "go_context.h"
 #include "record.h"
 #include "trace_context.h"
 
@@ -21,11 +22,14 @@ struct span {
 	__u16 kind; /* of its record */
 	__u8 parent_id[8];
 	__u64 start; /* CLOCK_MONOTONIC, ns */
+	__u64 stack; /* bytes of the goroutine's stack in use when it began; 0: not asked */
+	__u64 call; /* tells the call from the next one: an argument of it; 0: nothing does */
 };
 
 struct goroutine {
 	__u32 depth; /* open spans */
 	struct span spans[SPAN_DEPTH]; /* the outermost first */
+	struct trace_context found; /* by context_find */
 };
 
 struct {
@@ -48,6 +52,8 @@ struct hit {
 	const struct process *process;
 	const struct runtime_layout *go;
 	struct goroutine_key key;
+	__u64 g; /* *runtime.g */
+	__u64 sp;
 };
 
 /* False where the process, or this library in it, is not traced, or the goroutine cannot be told. */
@@ -61,7 +67,9 @@ static __always_inline bool hit_begin(struct hit *hit, struct pt_regs *ctx)
 	if (!hit->go)
 		return false;
 	hit->key.process = hit->process->id;
-	return go_read_field(&hit->key.goid, sizeof(hit->key.goid), GO_G(ctx), hit->go->g_goid);
+	hit->g = GO_G(ctx);
+	hit->sp = GO_SP(ctx);
+	return go_read_field(&hit->key.goid, sizeof(hit->key.goid), hit->g, hit->go->g_goid);
 }
 
 /* Is the goroutine of this hit running deferred functions because of a panic, or of runtime.Goexit? */
@@ -120,13 +128,89 @@ static __always_inline bool is_sampled(const struct process *process, const stru
 	}
 }
 
-/* Open a span. Its parent is `remote` where that is given, else the goroutine's innermost open span. The sampler
- * decides at the local root. NULL where the goroutine has as many as can be kept: that one is counted, and left out. */
-static __always_inline struct span *span_push(const struct hit *hit, struct goroutine *goroutine, __u16 kind,
-					      const struct trace_context *remote)
+/* Find the span to which a Go context belongs, by walking to its parents. It is then in the goroutine's entry. 0 where
+ * there is none. A global function: the verifier goes through it once, and not once for each caller; so it takes the key
+ * of the entry, and not the entry (pointers to memory: only since kernel 5.12). */
+__noinline int context_find(__u64 process, __u64 goid, __u64 context)
+{
+	const struct goroutine_key goroutine_key = {process, goid};
+	struct goroutine *goroutine = bpf_map_lookup_elem(&goroutines, &goroutine_key);
+	struct context_key key = {process, context};
+	const struct context_span *known;
+	struct go_interface parent;
+
+	if (!goroutine)
+		return 0;
+	for (int i = 0; i < CONTEXT_DEPTH; i++) {
+		if (!context_read(&parent, key.address))
+			return 0;
+		known = bpf_map_lookup_elem(&contexts, &key);
+		if (known && known->parent == parent.data) {
+			goroutine->found = known->trace;
+			return 1;
+		}
+		key.address = context_parent(&parent);
+	}
+	return 0;
+}
+
+/* How much of its stack the goroutine of this hit uses, bytes; the same after the stack has been moved. 0: unknown. */
+static __always_inline __u64 stack_in_use(const struct hit *hit)
+{
+	__u64 high = 0;
+
+	return go_read_field(&high, sizeof(high), hit->g, hit->go->g_stack_hi) ? high - hit->sp : 0;
+}
+
+/* Drop the spans of calls that did not return, since they panicked: a call that is made later from where they were made,
+ * or from further out, finds the stack no fuller than they did. */
+static __always_inline void spans_drop_stale(struct goroutine *goroutine, __u64 stack)
+{
+#pragma unroll
+	for (int i = 0; i < SPAN_DEPTH; i++) {
+		__u32 depth = goroutine->depth;
+
+		if (!depth || depth > SPAN_DEPTH || !stack || goroutine->spans[depth - 1].stack < stack)
+			return;
+		goroutine->depth = depth - 1;
+		count(COUNTER_SPANS_ABANDONED);
+	}
+}
+
+static __always_inline bool is_same_span(const struct trace_context *one, const struct trace_context *other)
+{
+	__u64 a, b;
+
+	__builtin_memcpy(&a, one->span_id, sizeof(a));
+	__builtin_memcpy(&b, other->span_id, sizeof(b));
+	return a == b;
+}
+
+/* The parent of a span that begins in this process: the span of the Go context that the call was given, else the
+ * goroutine's innermost open span; that one too where the context leads to one around it. NULL: it is a root. */
+static __always_inline const struct trace_context *local_parent(const struct hit *hit, struct goroutine *goroutine,
+								__u64 context)
 {
 	__u32 depth = goroutine->depth;
-	const struct trace_context *parent = remote;
+	const struct trace_context *own = NULL;
+
+	if (depth)
+		own = &goroutine->spans[(depth - 1) & (SPAN_DEPTH - 1)].context;
+	if (!context || !context_find(hit->key.process, hit->key.goid, context))
+		return own;
+#pragma unroll
+	for (__u32 i = 0; i < SPAN_DEPTH; i++)
+		if (i < depth && is_same_span(&goroutine->spans[i].context, &goroutine->found))
+			return own;
+	return &goroutine->found;
+}
+
+/* Open a span, a child of `parent` (NULL: a root). The sampler decides at the local root. NULL where the goroutine has as
+ * many open spans as can be kept: that one is counted, and left out. */
+static __always_inline struct span *span_open(const struct hit *hit, struct goroutine *goroutine, __u16 kind,
+					      const struct trace_context *parent, bool is_remote)
+{
+	__u32 depth = goroutine->depth;
 	struct span *span;
 
 	if (depth >= SPAN_DEPTH) {
@@ -134,8 +218,6 @@ static __always_inline struct span *span_push(const struct hit *hit, struct goro
 		return NULL;
 	}
 	span = &goroutine->spans[depth];
-	if (!parent && depth)
-		parent = &goroutine->spans[(depth - 1) & (SPAN_DEPTH - 1)].context;
 	__builtin_memset(span, 0, sizeof(*span));
 	if (parent) {
 		span->context = *parent;
@@ -143,15 +225,72 @@ static __always_inline struct span *span_push(const struct hit *hit, struct goro
 	} else {
 		random_id(span->context.trace_id, sizeof(span->context.trace_id));
 	}
-	if (!parent || (remote && !(hit->process->sampler & SAMPLER_PARENT_BASED)))
+	if (!parent || (is_remote && !(hit->process->sampler & SAMPLER_PARENT_BASED)))
 		span->context.flags = is_sampled(hit->process, &span->context) ? TRACE_FLAG_SAMPLED : 0;
 	random_id(span->context.span_id, sizeof(span->context.span_id));
 	span->kind = kind;
-	span->flags = remote ? RECORD_REMOTE_PARENT : 0;
+	span->flags = is_remote ? RECORD_REMOTE_PARENT : 0;
 	span->start = bpf_ktime_get_ns();
 	goroutine->depth = depth + 1;
 	count(COUNTER_SPANS_STARTED);
 	return span;
+}
+
+/* Open the span of something that comes from outside, a request or a message, on the goroutine that handles it. `remote`
+ * is the context that it carries, NULL where it carries none. */
+static __always_inline struct span *span_enter(const struct hit *hit, struct goroutine *goroutine, __u16 kind,
+					       const struct trace_context *remote)
+{
+	const struct trace_context *parent = remote;
+
+	if (!parent && goroutine->depth)
+		parent = &goroutine->spans[(goroutine->depth - 1) & (SPAN_DEPTH - 1)].context;
+	return span_open(hit, goroutine, kind, parent, remote);
+}
+
+/* Open the span of a call that the program makes. `context` is the data word of the context.Context that it was given, 0
+ * where it takes none. */
+static __always_inline struct span *span_push(const struct hit *hit, struct goroutine *goroutine, __u16 kind,
+					      __u64 context)
+{
+	__u64 stack = stack_in_use(hit);
+	struct span *span;
+
+	spans_drop_stale(goroutine, stack);
+	span = span_open(hit, goroutine, kind, local_parent(hit, goroutine, context), false);
+	if (span)
+		span->stack = stack;
+	return span;
+}
+
+/* The same, but NULL where a span of this kind is open already: of a call that uses another one of the same library, or
+ * runs once more from its beginning as its stack had to grow, there is one span. The latter is told by `call`, which is
+ * one of its arguments. */
+static __always_inline struct span *span_push_outermost(const struct hit *hit, struct goroutine *goroutine,
+							__u16 kind, __u64 context, __u64 call)
+{
+	__u64 stack = stack_in_use(hit);
+	struct span *span = span_find(goroutine, kind);
+
+	if (span && span->stack == stack && span->call == call)
+		return NULL;
+	spans_drop_stale(goroutine, stack);
+	if (span_find(goroutine, kind))
+		return NULL;
+	span = span_open(hit, goroutine, kind, local_parent(hit, goroutine, context), false);
+	if (span) {
+		span->stack = stack;
+		span->call = call;
+	}
+	return span;
+}
+
+/* The span of the call that returns here: the innermost of this kind, if it began where the stack was as full as now. */
+static __always_inline struct span *span_returned(const struct hit *hit, struct goroutine *goroutine, __u16 kind)
+{
+	struct span *span = span_find(goroutine, kind);
+
+	return span && span->stack == stack_in_use(hit) ? span : NULL;
 }
 
 /* Close a span, and whatever was left open above it. */

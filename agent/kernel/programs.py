@@ -37,6 +37,9 @@ _LEAST_PERF_BUFFER = 64 << 10
 _GOROUTINES_PER_SPAN = 4
 """Goroutines that are remembered for each span that may be open: an idle connection of a server is one."""
 
+_CONTEXTS_PER_SPAN = 4
+"""Contexts that are remembered for each span that may be open: what a request started may outlive it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Refused:
@@ -204,6 +207,7 @@ class _Loader:
         self._sizes = {
             _RECORDS: size,
             "goroutines": settings.max_in_flight * _GOROUTINES_PER_SPAN,
+            "contexts": settings.max_in_flight * _CONTEXTS_PER_SPAN,
             "runtime_layouts": settings.max_executables,
         }
         self.perf_size = max(_LEAST_PERF_BUFFER, size >> (len(online_cpus()) - 1).bit_length())

@@ -9,7 +9,6 @@ dozen fields, and one small serialisation.
 from __future__ import annotations
 
 from operator import itemgetter
-from typing import TypeVar
 
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
@@ -30,15 +29,11 @@ from agent.spans.http import (
     text_of,
 )
 from agent.spans.records import (
-    FLAGS_LOCAL_PARENT,
-    FLAGS_REMOTE_PARENT,
-    RECORD_REMOTE_PARENT,
     RECORD_UNFINISHED,
     TEXT_CUT,
     Encoder,
 )
-
-_T = TypeVar("_T")
+from agent.spans.template import HEADER, fill, remember, set_attribute
 
 ERROR_PANIC = "panic"
 """error.type of a request whose handler did not return."""
@@ -46,13 +41,8 @@ ERROR_PANIC = "panic"
 STATUS_UNKNOWN = 0xFFFF
 """Of a record: the status could not be read (bpf/net_http_server.bpf.c)."""
 
-_CACHED = 8192
-"""Entries in each cache. A full one is emptied, which costs less than keeping an order."""
-
 _LENGTH = TEXT_CUT - 1
-_NO_PARENT = bytes(8)
 
-_HEADER = ("flags", "start", "end", "trace_id", "span_id", "parent_id")
 _STATIC = ("host", "user_agent", "forwarded_proto", "forwarded_host", "method")
 _TEXTS = (*_STATIC, "target", "remote_addr", "forwarded_for", "forwarded", "tracestate", "route")
 _NUMBERS = ("status", "protocol_major", "protocol_minor", "tls", "hijacked")
@@ -86,7 +76,7 @@ class _HttpServerEncoder:
         offset = {field.name: field.offset for field in record.fields}
         texts = [position[f"{name}.{part}"] for name in _TEXTS for part in ("offset", "length")]
         self._unpack = record.packer.unpack_from
-        self._header = itemgetter(*(position[f"header.{name}"] for name in _HEADER))
+        self._header = itemgetter(*(position[f"header.{name}"] for name in HEADER))
         self._texts = itemgetter(*texts)
         self._numbers = itemgetter(*(position[name] for name in _NUMBERS))
         # The bytes of all numbers, and of where the texts of a template lie, are a part of its key.
@@ -104,7 +94,8 @@ class _HttpServerEncoder:
     def encode(self, record: bytes, clock: int) -> bytes:
         """Make the encoded span of a record; `clock` ns are added to its times to make them Unix time."""
         fields = self._unpack(record)
-        flags, start, end, trace_id, span_id, parent_id = self._header(fields)
+        header = self._header(fields)
+        unfinished = header[0] & RECORD_UNFINISHED
         (
             host_at,
             *_,
@@ -128,26 +119,26 @@ class _HttpServerEncoder:
         key = b"%b%b%c%b\0%b" % (
             record[self._key],
             record[host_at:target_at],
-            flags & RECORD_UNFINISHED,
+            unfinished,
             route,
             forwarded,
         )
         template = self._templates.get(key)
         if template is None:
             template = self._template(record, fields, route, forwarded)
-            _remember(self._templates, key, template)
+            remember(self._templates, key, template)
 
         raw = record[target_at : target_at + (target_length & _LENGTH)]
         target = self._targets.get(raw)
         if target is None:
             target = parse_target(text_of(raw))
             target = Target(target.path, redact_query(target.query))
-            _remember(self._targets, raw, target)
+            remember(self._targets, raw, target)
         raw = record[peer_at : peer_at + (peer_length & _LENGTH)]
         peer = self._peers.get(raw)
         if peer is None:
             peer = parse_authority(text_of(raw))
-            _remember(self._peers, raw, peer)
+            remember(self._peers, raw, peer)
 
         # A peer without a port is a Unix socket, often of a proxy that tells the client's address.
         client = peer.host if peer.port is not None else ""
@@ -157,12 +148,7 @@ class _HttpServerEncoder:
 
         variable = self._variables[target.query != "", client != "", peer.port is not None]
         span = variable.span
-        span.trace_id = trace_id
-        span.span_id = span_id
-        span.parent_span_id = parent_id if parent_id != _NO_PARENT else b""
-        span.flags = FLAGS_REMOTE_PARENT if flags & RECORD_REMOTE_PARENT else FLAGS_LOCAL_PARENT
-        span.start_time_unix_nano = start + clock
-        span.end_time_unix_nano = end + clock
+        fill(span, clock, *header)
         if tracestate_length:
             raw = record[tracestate_at : tracestate_at + (tracestate_length & _LENGTH)]
             span.trace_state = _trace_state(raw, tracestate_length)
@@ -196,24 +182,24 @@ class _HttpServerEncoder:
         known = method in KNOWN_METHODS
         route = route_of_pattern(text_of(raw_route))
         span.name = " ".join(filter(None, (method if known else "HTTP", route)))
-        _set(span, "http.request.method", method if known else "_OTHER")
+        set_attribute(span, "http.request.method", method if known else "_OTHER")
         if method and not known:
-            _set(span, "http.request.method_original", method)
+            set_attribute(span, "http.request.method_original", method)
         if route:
-            _set(span, "http.route", route)
+            set_attribute(span, "http.route", route)
 
         scheme = _forwarded_scheme(forwarded.proto or texts["forwarded_proto"]) or (
             "https" if tls else "http"
         )
-        _set(span, "url.scheme", scheme)
+        set_attribute(span, "url.scheme", scheme)
         server = parse_authority(forwarded.host or _first_of(texts["forwarded_host"]) or texts["host"])
         if server.host:
-            _set(span, "server.address", server.host)
-            _set(span, "server.port", server.port or DEFAULT_PORTS[scheme])
+            set_attribute(span, "server.address", server.host)
+            set_attribute(span, "server.port", server.port or DEFAULT_PORTS[scheme])
         if texts["user_agent"]:
-            _set(span, "user_agent.original", texts["user_agent"])
+            set_attribute(span, "user_agent.original", texts["user_agent"])
         if major:
-            _set(span, "network.protocol.version", str(major) if major > 1 else f"{major}.{minor}")
+            set_attribute(span, "network.protocol.version", str(major) if major > 1 else f"{major}.{minor}")
 
         # A handler that sets no status has it set to 200 for it (net/http, server.go: finishRequest).
         if not status and not unfinished and not hijacked:
@@ -221,27 +207,13 @@ class _HttpServerEncoder:
         if status == STATUS_UNKNOWN:
             status = 0
         if status:
-            _set(span, "http.response.status_code", status)
+            set_attribute(span, "http.response.status_code", status)
         if unfinished or status >= 500:
-            _set(span, "error.type", ERROR_PANIC if unfinished else str(status))
+            set_attribute(span, "error.type", ERROR_PANIC if unfinished else str(status))
             span.status.code = Status.STATUS_CODE_ERROR
         if unfinished:
             span.status.message = "the handler panicked"
         return span.SerializeToString()
-
-
-def _set(span: Span, name: str, value: str | int) -> None:
-    attribute = span.attributes.add(key=name)
-    if isinstance(value, str):
-        attribute.value.string_value = value
-    else:
-        attribute.value.int_value = value
-
-
-def _remember(cache: dict[bytes, _T], key: bytes, value: _T) -> None:
-    if len(cache) >= _CACHED:
-        cache.clear()
-    cache[key] = value
 
 
 def _forwarded_client(forwarded: bytes, forwarded_for: bytes) -> str:

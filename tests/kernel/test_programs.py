@@ -17,7 +17,6 @@ from agent.kernel.features import Feature, Features
 from agent.kernel.maps import MapType
 from agent.kernel.programs import PROCESS_PROGRAMS, Programs
 from agent.libraries import LIBRARIES
-from agent.libraries.net_http_server import NET_HTTP_SERVER
 from agent.paths import object_file
 
 pytestmark = pytest.mark.kernel
@@ -39,7 +38,7 @@ def test_records_have_different_kinds_and_belong_to_their_library(found: Feature
         assert owners == {
             "process_exec_record": None,
             "process_exit_record": None,
-            "http_server_record": NET_HTTP_SERVER,
+            **{name: library for library in LIBRARIES for name in library.records},
         }
         assert all(number == kind.number > 0 for number, kind in programs.kinds.items())
 
@@ -87,9 +86,11 @@ def test_objects_that_are_missing(found: Features, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(agent.kernel.programs, "object_file", lambda name: tmp_path / f"{name}.bpf.o")
     shutil.copy(process, tmp_path)
     with Programs.load(found, Kernel(), libraries=LIBRARIES) as programs:
-        (refused,) = programs.refused
-        assert (refused.library, refused.program) == (NET_HTTP_SERVER.name, "")
-        assert "net_http_server.bpf.o" in refused.reason
+        assert [(one.library, one.program) for one in programs.refused] == [
+            (one.name, "") for one in LIBRARIES
+        ]
+        for library, refused in zip(LIBRARIES, programs.refused, strict=True):
+            assert f"{library.object}.bpf.o" in refused.reason
 
 
 def test_counters_have_names_and_start_at_zero(found: Features) -> None:

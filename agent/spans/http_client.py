@@ -1,0 +1,126 @@
+"""CLIENT spans from the records of net/http clients, by OpenTelemetry's stable HTTP conventions.
+
+As with servers (agent/spans/http_server.py), a span is the encoding of what repeats (method, server, status), followed
+by that of what doesn't.
+"""
+
+from __future__ import annotations
+
+from operator import itemgetter
+from typing import NamedTuple
+from urllib.parse import quote
+
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+
+from agent.kernel.formats import Format
+from agent.spans.http import DEFAULT_PORTS, KNOWN_METHODS, parse_authority, redact_query, text_of
+from agent.spans.records import TEXT_CUT, Encoder
+from agent.spans.template import HEADER, fill, remember, set_attribute
+
+_LENGTH = TEXT_CUT - 1
+
+_TEXTS = ("method", "scheme", "host", "path", "query", "fragment")
+_NUMBERS = ("status", "protocol_major", "protocol_minor", "resend_count", "failed")
+
+_PATH_SAFE = "/$&+,:;=@"
+_FRAGMENT_SAFE = "/$&+,:;=@?!()*"
+"""What Go leaves as it is, besides letters, digits and `-_.~` (net/url, shouldEscape)."""
+
+_CREDENTIALS = "REDACTED:REDACTED@"
+"""Stands for a user and a password in url.full (OpenTelemetry conventions)."""
+
+
+class _Texts(NamedTuple):
+    method: bytes
+    scheme: bytes
+    host: bytes
+    path: bytes
+    query: bytes
+    fragment: bytes
+
+
+def http_client_encoder(record: Format) -> Encoder:
+    """Make the encoder of `struct http_client_record` (bpf/net_http_client.bpf.c)."""
+    return _HttpClientEncoder(record).encode
+
+
+class _HttpClientEncoder:
+    """Keeps what repeats: encoded templates, and URLs put together."""
+
+    def __init__(self, record: Format) -> None:
+        position = {field.name: index for index, field in enumerate(record.fields)}
+        texts = [position[f"{name}.{part}"] for name in _TEXTS for part in ("offset", "length")]
+        self._unpack = record.packer.unpack_from
+        self._header = itemgetter(*(position[f"header.{name}"] for name in HEADER))
+        self._texts = itemgetter(*texts)
+        self._numbers = itemgetter(*(position[name] for name in _NUMBERS))
+        self._url_flags = itemgetter(position["credentials"], position["path_encoded"])
+        self._templates: dict[bytes, bytes] = {}
+        self._urls: dict[bytes, str] = {}
+        self._span = Span()
+        self._url = self._span.attributes.add(key="url.full").value
+
+    def encode(self, record: bytes, clock: int) -> bytes:
+        """Make the encoded span of a record; `clock` ns are added to its times to make them Unix time."""
+        fields = self._unpack(record)
+        places = self._texts(fields)
+        texts = _Texts(
+            *(record[places[at] : places[at] + (places[at + 1] & _LENGTH)] for at in range(0, 12, 2))
+        )
+        numbers = self._numbers(fields)
+        key = b"%b\0%b\0%b\0%b" % (texts.method, texts.scheme, texts.host, bytes(repr(numbers), "ascii"))
+        template = self._templates.get(key)
+        if template is None:
+            template = _template(texts, *numbers)
+            remember(self._templates, key, template)
+
+        flags = self._url_flags(fields)
+        key = b"%c%c" % flags + b"\0".join(texts[1:])
+        url = self._urls.get(key)
+        if url is None:
+            url = _full_url(texts, credentials=flags[0], encoded=flags[1])
+            remember(self._urls, key, url)
+        self._url.string_value = url
+        fill(self._span, clock, *self._header(fields))
+        return template + self._span.SerializeToString()
+
+
+def _template(texts: _Texts, status: int, major: int, minor: int, resend_count: int, failed: int) -> bytes:
+    """Encode what the spans of many requests have in common."""
+    span = Span(kind=Span.SPAN_KIND_CLIENT)
+    method = text_of(texts.method) or "GET"  # net/http, Request.Method: the empty string means GET
+    known = method in KNOWN_METHODS
+    span.name = method if known else "HTTP"
+    set_attribute(span, "http.request.method", method if known else "_OTHER")
+    if not known:
+        set_attribute(span, "http.request.method_original", method)
+    server = parse_authority(text_of(texts.host))
+    if server.host:
+        set_attribute(span, "server.address", server.host)
+        port = server.port or DEFAULT_PORTS.get(text_of(texts.scheme))
+        if port:
+            set_attribute(span, "server.port", port)
+    if major:
+        set_attribute(span, "network.protocol.version", str(major) if major > 1 else f"{major}.{minor}")
+    if resend_count:
+        set_attribute(span, "http.request.resend_count", resend_count)
+    if status:
+        set_attribute(span, "http.response.status_code", status)
+    if failed or status >= 400:
+        set_attribute(span, "error.type", "_OTHER" if failed else str(status))
+        span.status.code = Status.STATUS_CODE_ERROR
+    return span.SerializeToString()
+
+
+def _full_url(texts: _Texts, *, credentials: int, encoded: int) -> str:
+    """Put a URL together as Go does (net/url, URL.String), without what is secret in it."""
+    path = text_of(texts.path) if encoded or texts.path == b"*" else quote(texts.path, safe=_PATH_SAFE)
+    url = f"{text_of(texts.scheme)}://{_CREDENTIALS if credentials else ''}{text_of(texts.host)}"
+    if path and not path.startswith("/"):
+        url += "/"
+    url += path
+    if texts.query:
+        url += "?" + redact_query(text_of(texts.query))
+    if texts.fragment:
+        url += "#" + quote(texts.fragment, safe=_FRAGMENT_SAFE)
+    return url

@@ -1,0 +1,3 @@
+module gospan.test/http_calls
+
+go 1.19

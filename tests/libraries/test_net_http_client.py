@@ -1,0 +1,122 @@
+"""Calls by a server's handlers, in every way in which a handler can: each has the span of its own request as parent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from agent.config import Config, Selector
+from tests.support.calls import Calls, calling, calls, requests
+from tests.support.daemon import attributes
+from tests.support.golang import NEWEST, VERSIONS, build
+from tests.support.tracing import Tracing, tracing
+
+pytestmark = pytest.mark.kernel
+
+REQUESTS, CONNECTIONS = 32, 8
+
+RIGHT = {
+    "/handler": 1,
+    "/no-context": 1,
+    "/twice": 2,
+    "/goroutine": 1,
+    "/fan-out": 5,
+    "/pool-with-context": 1,
+    "/nested": 1,
+    "/chain": 1,
+    "/background": 1,
+    "/panic": 1,
+    "/moved": 3,
+    "/other": 2,
+}
+"""Ways to call in which the parent is always found, and how many calls a request makes."""
+
+NEVER_WRONG = {"/pool": 1, "/lazy-pool": 1, "/background-no-context": 1}
+"""Ways to call in which nothing leads to the request for certain: no parent is better than the wrong one."""
+
+
+@pytest.fixture(scope="module", params=VERSIONS)
+def traced(request: pytest.FixtureRequest) -> Iterator[tuple[Tracing, Calls]]:
+    """The program, built by each release of Go, and traced."""
+    program = build("http_calls", go=request.param)
+    discovery = replace(Config().discovery, include=(Selector(exe=str(program)),))
+    with tracing(replace(Config(), discovery=discovery)) as watched, calling(program) as app:
+        watched.tracer.scan()
+        assert watched.traced(program) == [app.pid]
+        yield watched, app
+
+
+def spans_of(traced: tuple[Tracing, Calls], path: str, calls_each: int) -> tuple[list[Span], list[int]]:
+    """Ask for something in this way, and wait until there is a span for each call."""
+    watched, app = traced
+    numbers = app.ask(path, REQUESTS, connections=CONNECTIONS)
+
+    def complete() -> bool:
+        spans = watched.spans_of(app.pid)
+        made = [number for number, _ in calls(spans) if number in numbers]
+        return len(made) >= REQUESTS * calls_each and requests(spans).keys() >= set(numbers)
+
+    watched.until(complete, f"{REQUESTS * calls_each} calls")
+    return watched.spans_of(app.pid), numbers
+
+
+@pytest.mark.parametrize("path", RIGHT)
+def test_every_call_is_a_child_of_its_request(traced: tuple[Tracing, Calls], path: str) -> None:
+    spans, numbers = spans_of(traced, path, RIGHT[path])
+    asked = requests(spans)
+    found = [(number, span) for number, span in calls(spans) if number in numbers]
+    assert len(found) == REQUESTS * RIGHT[path]
+    for number, span in found:
+        assert span.parent_span_id == asked[number].span_id
+        assert span.trace_id == asked[number].trace_id
+        assert span.flags == 0x101
+
+
+@pytest.mark.parametrize("path", NEVER_WRONG)
+def test_no_call_is_a_child_of_another_request(traced: tuple[Tracing, Calls], path: str) -> None:
+    spans, numbers = spans_of(traced, path, NEVER_WRONG[path])
+    asked = requests(spans)
+    for number, span in calls(spans):
+        if number in numbers:
+            assert span.parent_span_id in (b"", asked[number].span_id)
+            assert bool(span.parent_span_id) == (span.trace_id == asked[number].trace_id)
+
+
+def test_what_is_told_of_a_call(traced: tuple[Tracing, Calls]) -> None:
+    spans, numbers = spans_of(traced, "/moved", 3)
+    backend = traced[1].backend
+    number = numbers[0]
+    told = [attributes(span) for made_for, span in calls(spans) if made_for == number]
+    common = {
+        "http.request.method": "GET",
+        "server.address": "127.0.0.1",
+        "server.port": backend,
+        "network.protocol.version": "1.1",
+    }
+    url = f"http://127.0.0.1:{backend}"
+    assert told == [
+        {**common, "http.response.status_code": 302, "url.full": f"{url}/moved?request={number}"},
+        {
+            **common,
+            "http.response.status_code": 307,
+            "http.request.resend_count": 1,
+            "url.full": f"{url}/again?request={number}",
+        },
+        {
+            **common,
+            "http.response.status_code": 200,
+            "http.request.resend_count": 2,
+            "url.full": f"{url}/?request={number}",
+        },
+    ]
+
+
+@pytest.mark.parametrize("traced", [NEWEST], indirect=True)
+def test_a_status_that_is_an_error(traced: tuple[Tracing, Calls]) -> None:
+    spans, numbers = spans_of(traced, "/other", 2)
+    failed = [span for made_for, span in calls(spans) if made_for == numbers[0]]
+    assert [attributes(span)["error.type"] for span in failed] == ["404", "502"]
+    assert {span.status.code for span in failed} == {2}
