@@ -6,11 +6,13 @@ import os
 import selectors
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from agent.config import Config
+from agent import log as logging
+from agent.config import Config, ConfigError, change
 from agent.kernel.errors import KernelError
 from agent.kernel.features import features
 from agent.kernel.programs import Programs
@@ -44,10 +46,14 @@ _LEAST_RECORD = 64
 _STATUS_INTERVAL = 10.0
 
 
-def run_daemon(config: Config, log: Logger) -> int:
-    """Trace until SIGTERM or SIGINT; give the exit status. Errors that end the daemon are told in one line."""
+def run_daemon(config: Config, log: Logger, reread: Callable[[], Config]) -> int:
+    """Trace until SIGTERM or SIGINT; give the exit status. Errors that end the daemon are told in one line.
+
+    `reread` loads the configuration anew, for SIGHUP; it raises ConfigError.
+    """
+    terminals = _terminals()
     with ExitStack() as stack:
-        stopping = stack.enter_context(_signals(*_ENDING))
+        signals = stack.enter_context(_signals(*_ENDING, signal.SIGHUP))
         try:
             found = features()
             programs = stack.enter_context(Programs.load(found, config.kernel, libraries=LIBRARIES))
@@ -68,12 +74,11 @@ def run_daemon(config: Config, log: Logger) -> int:
             )
         sink = open_sink(config.export)
         recent = RecentSpans(config.status.recent_spans)
-        pipeline = Pipeline(
-            programs.kinds, [sink.put, recent.put] if config.status.recent_spans else [sink.put]
-        )
+        pipeline = Pipeline(programs.kinds, [sink.put, recent.put])
         tracer = Tracer(config, programs, pipeline, _resolver(config, log), log)
         stack.callback(tracer.close)
-        return Daemon(config, programs, tracer, pipeline, sink, log).run(stopping)
+        daemon = Daemon(config, programs, tracer, pipeline, sink, recent, log, reread)
+        return daemon.run(signals, terminals)
 
 
 def _remove_stale_probes(log: Logger) -> None:
@@ -101,6 +106,16 @@ def _resolver(config: Config, log: Logger) -> Resolver:
         return Resolver()
 
 
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """What came of reading the configuration again: `at` a Unix time; with `problems`, nothing was changed."""
+
+    at: float
+    applied: tuple[str, ...] = ()
+    postponed: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
 class Daemon:
     """The loop. Everything but the sending of spans happens here, in one thread."""
 
@@ -111,45 +126,56 @@ class Daemon:
         tracer: Tracer,
         pipeline: Pipeline,
         sink: Sink,
+        recent: RecentSpans,
         log: Logger,
+        reread: Callable[[], Config],
     ) -> None:
         self._config = config
         self._programs = programs
         self._tracer = tracer
         self._pipeline = pipeline
         self._sink = sink
+        self._recent = recent
         self._log = log
+        self._reread = reread
+        self._reload: Reload | None = None
         self._notifier = Notifier.from_environment()
         kinds = {kind.format.name: number for number, kind in programs.kinds.items() if kind.library is None}
         self._started_kind = kinds["process_exec_record"]
         self._ended_kind = kinds["process_exit_record"]
         self._lost: dict[str, int] = {}
 
-    def run(self, stopping: int) -> int:
-        """Run until `stopping`, a descriptor, is readable."""
+    def run(self, signals: int, terminals: list[int]) -> int:
+        """Run until a signal that ends the daemon can be read from the descriptor `signals`, or a terminal is gone."""
         reader = self._programs.reader
-        settings = self._config
-        scan = _Timer(settings.discovery.scan_interval)
+        scan = _Timer(self._config.discovery.scan_interval)
         status = _Timer(_STATUS_INTERVAL)
         watchdog = _Timer(self._notifier.watchdog_interval or float("inf"))
-        if settings.discovery.enabled:
+        if self._config.discovery.enabled:
             self._tracer.scan()
         self._log.info("gospan is tracing", **self._summary())
         self._notifier.ready(self._sentence())
         give_back()
         with selectors.DefaultSelector() as selector:
-            selector.register(stopping, selectors.EVENT_READ)
+            selector.register(signals, selectors.EVENT_READ)
             selector.register(reader, selectors.EVENT_READ)
             selector.register(self._tracer.watch, selectors.EVENT_READ)
             more = False
             while True:
-                wait = 0.0 if more else settings.kernel.drain_interval
+                wait = 0.0 if more else self._config.kernel.drain_interval
                 ready = {key.fileobj for key, _ in selector.select(wait)}
-                if stopping in ready and _ended_by(stopping):
+                # Some signals only wake the loop (FileWatch).
+                arrived = os.read(signals, 1 << 10) if signals in ready else b""
+                if any(number in _ENDING for number in arrived):
                     break
+                if signal.SIGHUP in arrived:
+                    if not all(map(os.isatty, terminals)):
+                        break  # whoever started it there has left
+                    self.reload()
+                    scan = _Timer(self._config.discovery.scan_interval)
                 self._tracer.files_changed()
                 more = self._drain()
-                if scan.due() and settings.discovery.enabled:
+                if scan.due() and self._config.discovery.enabled:
                     self._tracer.scan()
                     self._tracer.tidy()
                     give_back()
@@ -159,6 +185,37 @@ class Daemon:
                 if watchdog.due():
                     self._notifier.watchdog()
         return self._stop()
+
+    def reload(self) -> None:
+        """Read the configuration again and apply what can be; a bad one changes nothing."""
+        self._notifier.reloading()
+        try:
+            new = self._reread()
+        except ConfigError as error:
+            problems = tuple(map(str, error.problems))
+            others = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+            self._reload = Reload(time.time(), problems=problems)
+            self._log.error(f"the configuration stays as it is: {problems[0]}{others}")
+        else:
+            changed = change(self._config, new)
+            self._apply(changed.config)
+            self._reload = Reload(time.time(), applied=changed.applied, postponed=changed.postponed)
+            self._log.info(f"the configuration was read again: {changed}")
+            for warning in new.warnings:
+                self._log.warning(warning)
+        self._notifier.ready(self._sentence())
+
+    def _apply(self, new: Config) -> None:
+        old, self._config = self._config, new
+        if new.log != old.log:
+            logging.configure(new.log.level, new.log.format)
+        if new.export != old.export:
+            self._sink.reconfigure(new.export)
+        if new.status != old.status:
+            self._recent.resize(new.status.recent_spans)
+        shared = ("discovery", "libraries", "sampler", "resource")
+        if any(getattr(new, name) != getattr(old, name) for name in shared):
+            self._tracer.reconfigure(new)
 
     def _drain(self) -> bool:
         """Take records that wait, and say whether there may be more: the loop has other things to do in between.
@@ -259,9 +316,9 @@ class _Timer:
         return True
 
 
-def _ended_by(signals: int) -> bool:
-    """Whether one of the signals that were received is to end the daemon; others only wake it (FileWatch)."""
-    return any(number in _ENDING for number in os.read(signals, 1 << 10))
+def _terminals() -> list[int]:
+    """Give which of the standard streams are terminals; when such a one is gone, it is no terminal any more."""
+    return [stream for stream in range(3) if os.isatty(stream)]
 
 
 @contextmanager

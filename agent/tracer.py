@@ -172,6 +172,30 @@ class Tracer:
         while self._ended and self._ended[0][0] < before:
             self._pipeline.forget(self._ended.pop(0)[1])
 
+    def reconfigure(self, config: Config) -> None:
+        """Go by another configuration from now on. What stays wanted stays attached, and its open spans go on."""
+        before, self._selection = self._selection, Selection(config)
+        self._config = config
+        # What new processes are given. Files that were ignored are asked about again, once.
+        for key, entry in list(self._files.items()):
+            if self._file_entry.unpack(entry)["verdict"] == self._programs.constant("FILE_IGNORED"):
+                self._files.delete(key)
+        for executable in self._executables.all():
+            libraries_off = self._selection.libraries_off(executable.path)
+            if libraries_off.keys() != before.libraries_off(executable.path).keys():
+                self._plan_again(executable, libraries_off)
+            for key in executable.keys:
+                self._name(executable, key)
+        self._unwanted.clear()
+        self._without_room.clear()
+        self._reconsider({file for file, one in self._ignored.items() if one.reason})
+        self._choose_again()
+        for executable in self._executables.all():
+            choice = self._selection.of_path(executable.path)
+            if not executable.processes and choice and not choice.wanted:
+                self._detach(executable, choice.why)
+        self.scan()
+
     def close(self) -> None:
         """Take all probes off; nothing is attached from here on."""
         self._closed = True
@@ -308,6 +332,21 @@ class Tracer:
         with ExecutableFile(path, fd=fd) as file:
             return make_plan(file, self._programs.types, self._resolver, disabled=disabled)
 
+    def _plan_again(self, executable: Executable, disabled: Mapping[str, str]) -> None:
+        """Attach and detach the libraries of a file that were turned on and off; the others are left alone."""
+        try:
+            plan = self._plan(executable.path, executable.fd, disabled)
+        except ExecutableError as error:
+            self._log.error(
+                f"the libraries of {executable.path} stay as they are: {error}", exe=executable.path
+            )
+            return
+        if not plan.traced:
+            self._detach(executable, "all libraries in it are turned off")
+            return
+        self._executables.change(executable, plan)
+        self._announce(executable)
+
     def _announce(self, executable: Executable) -> None:
         path = executable.path
         emit(
@@ -443,7 +482,7 @@ class Tracer:
             if pid not in self._traced and pid not in self._left_out:
                 continue
             process = processes.look(pid)
-            if process is None or process.file != file:
+            if process is None or process.file != file or pid not in self._seen:
                 continue  # an event will tell, or the next scan
             choice = self._choose(process)
             traced = self._traced.get(pid)
@@ -464,7 +503,7 @@ class Tracer:
         self._gone(traced.pid)
         self._seen[traced.pid], self._left_out[traced.pid] = file, why
         self._log.info(f"no longer tracing process {traced.pid}: {why}", exe=executable.path, pid=traced.pid)
-        if not executable.processes and executable in self._executables.all():
+        if not executable.processes and self._executables.get(executable.file) is executable:
             self._detach(executable, "none of its processes is to be traced")
 
     def _treat(self, traced: Traced, choice: Choice) -> None:

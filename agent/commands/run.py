@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     from agent.daemon import run_daemon
 
     try:
-        return run_daemon(config, logger)
+        return run_daemon(config, logger, lambda: settings.load_config(arguments))
     except KernelError as error:
         raise CommandError(f"{error}", "`gospan check` says what this machine allows") from None
     except Exception:

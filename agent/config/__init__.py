@@ -3,6 +3,7 @@
 `load()` gives a frozen `Config`; schema.py has every setting, render.py writes them out again.
 """
 
+from agent.config.change import Change, change
 from agent.config.files import Problem
 from agent.config.load import DEFAULT_FILE, Config, ConfigError, find_files, load, uses_tls
 from agent.config.schema import (
@@ -30,6 +31,7 @@ __all__ = [
     "DEFAULT_FILE",
     "AttachWay",
     "BufferKind",
+    "Change",
     "Compression",
     "Config",
     "ConfigError",
@@ -52,6 +54,7 @@ __all__ = [
     "Sink",
     "Status",
     "Subject",
+    "change",
     "find_files",
     "load",
     "uses_tls",

@@ -30,6 +30,11 @@ def _value(setting: Setting, value: object) -> str:
     return setting.info.kind.to_toml(value)
 
 
+def _doc(setting: Setting) -> str:
+    """Say what a setting means, and whether a change waits for a restart."""
+    return f"{setting.info.doc} Needs a restart." if setting.info.restart else setting.info.doc
+
+
 def show(config: Config) -> str:
     """Write the effective configuration as TOML, each value with where it came from. Secrets are hidden."""
     lines: list[str] = []
@@ -56,7 +61,7 @@ def default_file() -> str:
             section = setting.section
             lines += ["", "", f"# {summary(section)}", f"[{section}]"]
         lines.append("")
-        doc, kind = setting.info.doc, setting.info.kind.name
+        doc, kind = _doc(setting), setting.info.kind.name
         if kind.startswith("one of "):
             doc = f"{doc} {kind[0].upper()}{kind[1:]}."
         lines += textwrap.wrap(doc, _WIDTH, initial_indent="# ", subsequent_indent="# ")
@@ -87,7 +92,7 @@ def reference() -> str:
             f"`{setting.name}`",
             setting.info.kind.name,
             f"`{_value(setting, setting.default)}`",
-            setting.info.doc.replace("|", "\\|"),
+            _doc(setting).replace("|", "\\|"),
             ", ".join(f"`{variable}`" for variable in standard.get(setting.path, [])),
         ]
         lines.append("| " + " | ".join(cells) + " |")

@@ -38,16 +38,20 @@ _METADATA = "gospan"
 
 @dataclass(frozen=True, slots=True)
 class KeyInfo:
-    """What is known of one setting besides its name: kind, meaning, and whether its value is a secret."""
+    """What is known of one setting besides its name: kind, meaning, whether its value is a secret.
+
+    `restart` says that a change of it waits for the agent's next start; all others are applied by a reload.
+    """
 
     kind: Kind[Any]
     doc: str
     secret: bool = False
+    restart: bool = False
 
 
-def key(default: T, kind: Kind[T], doc: str, *, secret: bool = False) -> T:
+def key(default: T, kind: Kind[T], doc: str, *, secret: bool = False, restart: bool = False) -> T:
     """Declare a setting; `doc` is a sentence, shown in the reference and in the default file."""
-    declared: T = field(default=default, metadata={_METADATA: KeyInfo(kind, doc, secret)})
+    declared: T = field(default=default, metadata={_METADATA: KeyInfo(kind, doc, secret, restart)})
     return declared
 
 
@@ -112,7 +116,10 @@ class Export:
     """Where spans go, and how long they wait."""
 
     sink: Sink = key(
-        Sink.OTLP, one_of(Sink), "Where spans go: to a collector, to standard output, or nowhere."
+        Sink.OTLP,
+        one_of(Sink),
+        "Where spans go: to a collector, to standard output, or nowhere.",
+        restart=True,
     )
     endpoint: str = key(
         "http://localhost:4317",
@@ -173,15 +180,19 @@ class Kernel:
     """How the kernel is used. The defaults find out what it can do."""
 
     buffer: BufferKind = key(
-        BufferKind.AUTO, one_of(BufferKind), "Ring buffer (5.8 and later) or perf buffer."
+        BufferKind.AUTO, one_of(BufferKind), "Ring buffer (5.8 and later) or perf buffer.", restart=True
     )
     buffer_size: int = key(
         4 << 20,
         size(at_least=64 << 10, at_most=1 << 30),
         "Size of the event buffer; rounded up to a power of two.",
+        restart=True,
     )
     attach: AttachWay = key(
-        AttachWay.AUTO, one_of(AttachWay), "How probes are attached; auto tries them in this order."
+        AttachWay.AUTO,
+        one_of(AttachWay),
+        "How probes are attached; auto tries them in this order.",
+        restart=True,
     )
     drain_interval: float = key(
         0.1,
@@ -189,9 +200,14 @@ class Kernel:
         "How often records are fetched; earlier when the buffer fills.",
     )
     max_in_flight: int = key(
-        4096, whole(at_least=64, at_most=1 << 22), "Spans that may be open at a time on the whole machine."
+        4096,
+        whole(at_least=64, at_most=1 << 22),
+        "Spans that may be open at a time on the whole machine.",
+        restart=True,
     )
-    max_executables: int = key(256, whole(at_most=65536), "Executable files that may be traced at a time.")
+    max_executables: int = key(
+        256, whole(at_most=65536), "Executable files that may be traced at a time.", restart=True
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,7 +222,7 @@ class Libraries:
 class Offsets:
     """Where field offsets come from, besides the executable itself."""
 
-    file: str = key("", TEXT, "An offset table to use instead of the installed one.")
+    file: str = key("", TEXT, "An offset table to use instead of the installed one.", restart=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -78,6 +78,7 @@ class Exporter:
         self._open_transport = open_transport
         self._log = log or StateLog()
         self._backoff = backoff or Backoff()
+        self._fixed_destination = destination
         self._destination = destination or settings.endpoint
         self._queue = SpanQueue(
             capacity=settings.queue_size, batch_size=settings.batch_size, delay=settings.schedule_delay
@@ -88,6 +89,8 @@ class Exporter:
         self._loss_at = 0.0
         self._transport: Transport | None = None
         self._stopping = threading.Event()
+        self._reconfigured = threading.Event()
+        self._woken = threading.Event()
         self._deadline = float("inf")
         self._log.quietly("export", self._destination, "ok")
         self._worker = threading.Thread(target=self._run, name="gospan-export", daemon=True)
@@ -103,6 +106,16 @@ class Exporter:
         """Send what was put until now; say whether that ended within `timeout` seconds."""
         return self._queue.flush(timeout)
 
+    def reconfigure(self, settings: Export) -> None:
+        """Send by other settings from the next request on. What waits is kept, and goes by the new ones too."""
+        self._settings = settings
+        self._destination = self._fixed_destination or settings.endpoint
+        self._queue.configure(
+            capacity=settings.queue_size, batch_size=settings.batch_size, delay=settings.schedule_delay
+        )
+        self._reconfigured.set()
+        self._woken.set()
+
     def shutdown(self, timeout: float) -> bool:
         """Send what is left for at most `timeout` seconds, and end; say whether nothing had to be dropped.
 
@@ -111,6 +124,7 @@ class Exporter:
         """
         self._deadline = time.monotonic() + timeout
         self._stopping.set()
+        self._woken.set()
         self._queue.close()
         self._worker.join(timeout)
         if self._worker.is_alive():
@@ -142,39 +156,53 @@ class Exporter:
     # --- the worker's side ---
 
     def _run(self) -> None:
-        transport = self._connect()
-        while transport is not None and (batch := self._queue.take()) is not None:
+        self._connect()
+        while self._transport is not None and (batch := self._queue.take()) is not None:
             try:
-                self._deliver(transport, batch)
+                self._deliver(batch)
             except Exception as error:  # noqa: BLE001 -- a mistake of ours must not end all exporting
                 self._failing(Failed(code=type(error).__name__, message=str(error), retryable=False))
                 self._drop(f"internal:{type(error).__name__}", batch.spans)
             self._queue.done(batch)
             self._note_losses()
-        if transport is not None:
-            transport.close()
+        if self._transport is not None:
+            self._transport.close()
+
+    def _current(self) -> Transport | None:
+        """Give the transport of the settings in force."""
+        if self._reconfigured.is_set():
+            if self._transport is not None:
+                self._transport.close()
+            return self._connect()
+        return self._transport
 
     def _connect(self) -> Transport | None:
         """Open the transport; a certificate may be unreadable for now, so this is tried again as well."""
         attempt = 0
         while True:
+            self._reconfigured.clear()
+            self._woken.clear()
+            if self._stopping.is_set():
+                self._woken.set()
             try:
                 self._transport = self._open_transport(self._settings)
             except (OSError, ValueError) as error:
                 self._failing(Failed(code="CONFIGURATION", message=str(error), retryable=True))
                 if not self._pause(self._backoff.delay(attempt)):
+                    self._transport = None
                     return None
                 attempt += 1
             else:
                 return self._transport
 
-    def _deliver(self, transport: Transport, batch: Batch) -> None:
+    def _deliver(self, batch: Batch) -> None:
         """Send a batch until it is taken or has to be dropped."""
         began = time.monotonic()
         attempt = 0
         while True:
+            transport = self._current()
             timeout = min(self._settings.timeout, self._deadline - time.monotonic())
-            if timeout <= 0:
+            if transport is None or timeout <= 0:
                 return self._drop(SHUTDOWN, batch.spans)
             self._counts.requests += 1
             outcome = transport.send(batch.chunks, timeout)
@@ -191,7 +219,7 @@ class Exporter:
                 return self._drop(GAVE_UP, batch.spans)
             if not self._pause(delay):
                 return self._drop(SHUTDOWN, batch.spans)
-            if outcome.reconnect:
+            if outcome.reconnect and not self._reconfigured.is_set():
                 transport.reconnect()
             self._counts.retries += 1
             attempt += 1
@@ -199,10 +227,10 @@ class Exporter:
     def _pause(self, delay: float) -> bool:
         """Wait before the next attempt; False when there is no time left for one.
 
-        The beginning of a shutdown ends the wait: whatever can still be sent has to be sent now.
+        The beginning of a shutdown ends the wait: whatever can still be sent has to be sent now. So do other settings.
         """
         if not self._stopping.is_set():
-            self._stopping.wait(delay)
+            self._woken.wait(delay)
             return True
         remaining = self._deadline - time.monotonic()
         if remaining <= 0:

@@ -57,13 +57,19 @@ class SpanQueue:
         self._changed = threading.Condition(lock)
         self._finished = threading.Condition(lock)
 
+    def configure(self, *, capacity: int, batch_size: int, delay: float) -> None:
+        """Change the limits. What waits already stays, even where it is more than the new capacity."""
+        with self._changed:
+            self._capacity, self._batch_size, self._delay = capacity, batch_size, delay
+            self._changed.notify()
+
     def put(self, origin: Origin, spans: Sequence[bytes]) -> int:
         """Queue encoded spans, as many as there is room for, and give their number. Never waits."""
         with self._changed:
             if self._closed:
                 self.late += len(spans)
                 return 0
-            room = self._capacity - self._held
+            room = max(0, self._capacity - self._held)
             if len(spans) > room:
                 self.overflowed += len(spans) - room
                 spans = spans[:room]

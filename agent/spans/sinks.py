@@ -30,6 +30,9 @@ class Sink(Protocol):
     def put(self, origin: Origin, spans: Sequence[bytes]) -> None:
         """Take the encoded spans of one process and library. Never blocks, raises nothing."""
 
+    def reconfigure(self, settings: Export) -> None:
+        """Go on by other settings; the kind of sink stays."""
+
     def flush(self, timeout: float) -> bool:
         """Send on what was put until now; say whether that ended within `timeout` seconds."""
 
@@ -70,6 +73,9 @@ class NullSink:
         """Count the spans."""
         self._sent += len(spans)
 
+    def reconfigure(self, settings: Export) -> None:
+        """Do nothing."""
+
     def flush(self, timeout: float) -> bool:  # noqa: ARG002
         """Do nothing."""
         return True
@@ -107,6 +113,13 @@ class RecentSpans:
         self._chunks: deque[tuple[int, Origin, Sequence[bytes]]] = deque()
         self._next = 0
         self._lock = threading.Lock()
+
+    def resize(self, limit: int) -> None:
+        """Keep another number of spans from now on."""
+        with self._lock:
+            self._limit = limit
+            if not limit:
+                self._chunks.clear()
 
     def put(self, origin: Origin, spans: Sequence[bytes]) -> None:
         """Keep the encoded spans of one process and library."""

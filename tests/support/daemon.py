@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, Any
 
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
@@ -84,19 +85,28 @@ def attributes(of: Resource | Span) -> dict[str, Any]:
 
 @contextmanager
 def running(
-    *settings: str, ready: bool = True, collecting: bool = True, environ: dict[str, str] | None = None
+    *settings: str,
+    ready: bool = True,
+    collecting: bool = True,
+    environ: dict[str, str] | None = None,
+    config: Path | None = None,
+    stdin: int = subprocess.DEVNULL,
 ) -> Iterator[Daemon]:
     """Run the agent with settings such as `kernel.buffer=perf`; it is killed if the test didn't stop it.
 
-    Without `collecting` the collector has a port, but doesn't run.
+    Without `collecting` the collector has a port, but doesn't run. In a `config`, a file, PORT becomes its port.
     """
     collector = Collector()
     with serving(collector) if collecting else _port_for(collector):
-        command = [sys.executable, "-m", "agent", "run", "--config", "/dev/null"]
-        command += ["--endpoint", f"http://127.0.0.1:{collector.port}", "--log-format", "json"]
+        command = [sys.executable, "-m", "agent", "run", "--log-format", "json"]
+        if config is None:
+            command += ["--config", "/dev/null", "--endpoint", f"http://127.0.0.1:{collector.port}"]
+        else:
+            config.write_text(config.read_text().replace("PORT", str(collector.port)))
+            command += ["--config", str(config)]
         for setting in ("export.schedule_delay=100ms", *settings):
             command += ["--set", setting]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environ)
+        process = subprocess.Popen(command, stdin=stdin, stderr=subprocess.PIPE, text=True, env=environ)
         daemon = Daemon(process, collector)
         assert process.stderr is not None
         reader = threading.Thread(target=_read, args=(process.stderr, daemon.messages), daemon=True)
