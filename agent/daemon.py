@@ -56,22 +56,14 @@ def run_daemon(config: Config, log: Logger, reread: Callable[[], Config]) -> int
         signals = stack.enter_context(_signals(*_ENDING, signal.SIGHUP))
         try:
             found = features()
-            programs = stack.enter_context(Programs.load(found, config.kernel, libraries=LIBRARIES))
+            loaded = Programs.load(found, config.kernel, libraries=LIBRARIES, when_needed=True)
+            programs = stack.enter_context(loaded)
         except KernelError as error:
             log.error(  # noqa: TRY400 -- what is wrong is the kernel or its settings: no traceback
                 f"gospan can't trace here: {error}", hint="gospan check tells what is missing"
             )
             return EXIT_CANNOT_RUN
         _remove_stale_probes(log)
-        for refused in programs.refused:
-            emit(
-                log,
-                Event.SKIPPED,
-                f"this kernel refuses a part of {refused.library}",
-                library=refused.library,
-                program=refused.program,
-                reason=refused.reason,
-            )
         sink = open_sink(config.export)
         recent = RecentSpans(config.status.recent_spans)
         pipeline = Pipeline(programs.kinds, [sink.put, recent.put])

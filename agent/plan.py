@@ -116,7 +116,8 @@ def make_plan(
     Raises ExecutableError where the file can't be read as a Go program. What is wrong with one library only turns
     off that library.
     """
-    libraries = tuple(libraries)
+    # Of a library whose object can't be read, that is told where the objects are.
+    libraries = tuple(library for library in libraries if library.object in types)
     functions = executable.functions(
         {symbol for library in libraries for probe in library.probes for symbol in probe.symbols}
     )

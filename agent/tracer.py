@@ -86,6 +86,8 @@ class Tracer:
         self._ended: list[tuple[float, int]] = []
         self._last_number = 0
         self._closed = False
+        self._refused_told = 0
+        self._tell_refused()
         self._selection = Selection(config)
         self._files = programs.map("files")
         self._processes = programs.map("processes")
@@ -318,6 +320,7 @@ class Tracer:
         except OSError as error:
             why_not = os.strerror(error.errno or 0)
         executable = self._executables.attach(process.file, fd, plan)
+        self._tell_refused()
         executable.leased = not why_not
         executable.watch = self._watch_file(executable)
         if why_not:
@@ -345,7 +348,22 @@ class Tracer:
             self._detach(executable, "all libraries in it are turned off")
             return
         self._executables.change(executable, plan)
+        self._tell_refused()
         self._announce(executable)
+
+    def _tell_refused(self) -> None:
+        """Say what the kernel didn't take of the programs that had to be loaded, once."""
+        refused = self._programs.refused
+        for one in refused[self._refused_told :]:
+            emit(
+                self._log,
+                Event.SKIPPED,
+                f"this kernel refuses a part of {one.library}",
+                library=one.library,
+                program=one.program,
+                reason=one.reason,
+            )
+        self._refused_told = len(refused)
 
     def _announce(self, executable: Executable) -> None:
         path = executable.path

@@ -1,7 +1,8 @@
 """All BPF programs of the agent in the kernel: the object that follows processes, and one for each library.
 
 The maps that several objects declare exist once: the first object brings them, the others take them over. Each
-library's object loads by itself, so what a verifier refuses turns off that program or that library and no other.
+library's object loads by itself, so what a verifier refuses turns off that program or that library and no other. The
+daemon has it loaded when the first of its programs is attached: libraries that nothing here contains cost no memory.
 """
 
 from __future__ import annotations
@@ -62,12 +63,10 @@ class RecordKind:
 class Programs:
     """The loaded objects, their shared maps, and the buffer of records."""
 
-    def __init__(
-        self, backend: Backend, process: LoadedObject, kinds: dict[int, RecordKind], *, perf_size: int
-    ) -> None:
+    def __init__(self, backend: Backend, process: LoadedObject, loader: _Loader) -> None:
         self.backend = backend
-        self._perf_size = perf_size
-        self.kinds = kinds
+        self._loader = loader
+        self._waiting: dict[str, Library] = {}
         self.refused: list[Refused] = []
         self.library_bits: dict[str, int] = {}
         """The bit of each library, by its name, in struct process.libraries_off (bpf/process.h)."""
@@ -77,8 +76,17 @@ class Programs:
         self._reader: RecordReader | None = None
 
     @classmethod
-    def load(cls, features: Features, settings: Kernel, *, libraries: Iterable[Library]) -> Programs:
-        """Load everything that this kernel takes. `refused` says what it doesn't.
+    def load(
+        cls,
+        features: Features,
+        settings: Kernel,
+        *,
+        libraries: Iterable[Library],
+        when_needed: bool = False,
+    ) -> Programs:
+        """Load everything that this kernel takes; with `when_needed` a library's programs when one is attached.
+
+        `refused` says what the kernel didn't take of what was loaded so far.
 
         Raises KernelError where nothing can work: no way to attach, or the processes' object refused.
         """
@@ -87,45 +95,70 @@ class Programs:
         )
         loader = _Loader(features, settings, backend)
         try:
-            process = loader.load(PROCESS_OBJECT, None)
+            loader.prepare(PROCESS_OBJECT, None)
+            process = loader.load(PROCESS_OBJECT)
         except btf.BtfError as error:
             raise KernelError(
                 str(error), hint="it belongs to the agent: install it again, or `make bpf`"
             ) from None
-        programs = cls(backend, process, loader.kinds, perf_size=loader.perf_size)
+        programs = cls(backend, process, loader)
         try:
             for name in PROCESS_PROGRAMS:
                 program = process.program(name)
                 _, _, tracepoint = program.section.partition("/")
                 programs._tracepoints.append(attach_raw_tracepoint(program.fd, tracepoint))
             for library in libraries:
-                programs._load_library(loader, library)
+                programs._prepare(library)
+            for name in () if when_needed else tuple(programs._waiting):
+                programs._load(name)
         except BaseException:
             programs.close()
             raise
         return programs
 
-    def _load_library(self, loader: _Loader, library: Library) -> None:
+    def _prepare(self, library: Library) -> None:
         bit = self.library_bits[library.name] = 1 << len(self.library_bits)
         try:
-            loaded = loader.load(library.object, library, bit=bit)
-        except (KernelError, btf.BtfError) as error:
+            self._loader.prepare(library.object, library, bit=bit)
+        except btf.BtfError as error:
             self.refused.append(Refused(library.name, "", str(error)))
             return
-        self._objects[library.object] = loaded
+        self._waiting[library.object] = library
+
+    def _load(self, name: str) -> None:
+        library = self._waiting.pop(name)
+        try:
+            loaded = self._loader.load(name)
+        except KernelError as error:
+            self.refused.append(Refused(library.name, "", str(error)))
+            return
+        self._objects[name] = loaded
         self.refused += [Refused(library.name, one.program, one.reason) for one in loaded.refused]
+
+    def _object(self, name: str) -> LoadedObject:
+        """The object of this name, loaded by now. Raises KernelError where this kernel doesn't take it."""
+        if name in self._waiting:
+            self._load(name)
+        if name not in self._objects:
+            raise KernelError("this kernel refuses its programs")
+        return self._objects[name]
+
+    @property
+    def kinds(self) -> Mapping[int, RecordKind]:
+        """What comes out of the records' buffer, by the number in each record."""
+        return self._loader.kinds
 
     @property
     def reader(self) -> RecordReader:
         """The buffer of records, mapped at the first call."""
         if self._reader is None:
-            self._reader = open_reader(self._process.map(_RECORDS), perf_size=self._perf_size)
+            self._reader = open_reader(self._process.map(_RECORDS), perf_size=self._loader.perf_size)
         return self._reader
 
     @property
     def types(self) -> Mapping[str, btf.Btf]:
-        """The types of each object that was loaded, by the object's name."""
-        return {name: loaded.types for name, loaded in self._objects.items()}
+        """The types of each object, loaded or not yet, by the object's name."""
+        return self._loader.types
 
     def map(self, name: str) -> Map:
         """Give a shared map."""
@@ -141,13 +174,13 @@ class Programs:
 
     def write_layouts(self, object_name: str, slot: int, layouts: Mapping[str, bytes]) -> None:
         """Tell the programs of an object where fields lie in the executable that has this slot."""
-        loaded = self._objects[object_name]
+        loaded = self._object(object_name)
         for name, packed in layouts.items():
             loaded.map(f"{name}s").update(slot.to_bytes(4, "little"), packed)
 
     def attach(self, object_name: str, program: str, path: str, offsets: list[int]) -> Attachment:
         """Attach a program at file offsets of an executable; raise KernelError (AttachError)."""
-        return attach(self.backend, self._objects[object_name].program(program).fd, path, offsets)
+        return attach(self.backend, self._object(object_name).program(program).fd, path, offsets)
 
     def counters(self) -> dict[str, int]:
         """Read what was counted in the kernel, by lower-case name (enum counter, bpf/counters.h)."""
@@ -221,23 +254,30 @@ class _Loader:
             "pid_namespace_ino": 0 if namespace.initial else namespace.ino,
         }
         self._shared: dict[str, int] = {}
+        self._prepared: dict[str, dict[str, int | bool]] = {}
         self.kinds: dict[int, RecordKind] = {}
+        self.types: dict[str, btf.Btf] = {}
 
-    def load(self, name: str, library: Library | None, *, bit: int = 0) -> LoadedObject:
-        """Load an object; its records get the next numbers, its maps are shared with those to come."""
-        path = str(object_file(name))
-        types = btf.read(path)
+    def prepare(self, name: str, library: Library | None, *, bit: int = 0) -> None:
+        """Read an object's types; its records get the next numbers. Raises BtfError."""
+        types = btf.read(str(object_file(name)))
         constants: dict[str, int | bool] = {
             variable: value
             for variable, value in (self._constants | {"library_bit": bit}).items()
             if variable in types.variables
         }
-        kinds: list[RecordKind] = []
         for variable in sorted(types.variables):
             if variable.endswith(_KIND_SUFFIX):
                 record = format_of(types.struct(variable.removesuffix(_KIND_SUFFIX)))
-                kinds.append(RecordKind(len(self.kinds) + len(kinds) + 1, record, library))
-                constants[variable] = kinds[-1].number
+                kind = RecordKind(len(self.kinds) + 1, record, library)
+                self.kinds[kind.number] = kind
+                constants[variable] = kind.number
+        self.types[name] = types
+        self._prepared[name] = constants
+
+    def load(self, name: str) -> LoadedObject:
+        """Load an object that was prepared; its maps are shared with those to come. Raises KernelError."""
+        types, constants = self.types[name], self._prepared[name]
         options = LoadOptions(
             constants=constants,
             max_entries=self._max_entries(types),
@@ -245,8 +285,7 @@ class _Loader:
             shared=self._shared,
             attach_type=self._backend.attach_type,
         )
-        loaded = load_object(path, options, types=types)
-        self.kinds |= {kind.number: kind for kind in kinds}
+        loaded = load_object(str(object_file(name)), options, types=types)
         for map_name, one in loaded.maps.items():
             if not map_name.startswith("."):
                 self._shared.setdefault(map_name, one.fd)

@@ -32,6 +32,19 @@ def test_everything_is_taken(found: Features, backend: Backend) -> None:
         assert set(programs.types) == {"process", *(library.object for library in LIBRARIES)}
 
 
+def test_a_library_is_loaded_when_it_is_needed(found: Features) -> None:
+    with Programs.load(found, Kernel(), libraries=LIBRARIES, when_needed=True) as programs:
+        assert {name for name, _ in programs.descriptors()} == set(PROCESS_PROGRAMS)
+        assert set(programs.types) == {"process", *(library.object for library in LIBRARIES)}
+        kinds, memory = dict(programs.kinds), programs.memory
+        programs.write_layouts("net_http_server", 0, {})
+        names = {name for name, _ in programs.descriptors()}
+        assert "http_server_start" in names
+        assert "http_client_start" not in names
+        assert dict(programs.kinds) == kinds
+        assert programs.memory > memory
+
+
 def test_records_have_different_kinds_and_belong_to_their_library(found: Features) -> None:
     with Programs.load(found, Kernel(), libraries=LIBRARIES) as programs:
         owners = {kind.format.name: kind.library for kind in programs.kinds.values()}
