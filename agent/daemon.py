@@ -6,6 +6,7 @@ import os
 import selectors
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -261,9 +262,12 @@ class Daemon:
         }
 
     def _sink_summary(self) -> dict[str, object]:
-        status = self._sink.status()
+        dropped: Counter[str] = Counter()
+        for status in self._sink.status():
+            dropped.update(status.dropped)
+        sent = [status.sent for status in self._sink.status()]
         counters = {name: count for name, count in self._programs.counters().items() if count}
-        return {"sent": status.sent, "dropped": dict(status.dropped), "kernel": counters}
+        return {"sent": sent if len(sent) > 1 else sent[0], "dropped": dict(dropped), "kernel": counters}
 
     def losses(self) -> dict[str, int]:
         """Count what was lost before it reached the exporter, by reason."""

@@ -6,7 +6,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from agent.config.load import DEFAULT_FILE, HEADERS_CREDENTIAL
+from agent.config.destination import HEADERS_CREDENTIAL
+from agent.config.load import DEFAULT_FILE
 
 UNIT = Path(__file__).parents[1] / "systemd/gospan.service"
 

@@ -10,10 +10,10 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from urllib.parse import urlsplit
 
 from agent.commands.findings import COLLECTOR, Finding, Level
-from agent.config import Export, Sink, uses_tls
+from agent.config import Destination, Export, Protocol, Sink, uses_tls
+from agent.config.destination import request_url
 
 TIMEOUT = 2.0
 """Seconds that one step may take: looking up the name, connecting with the handshake."""
@@ -31,17 +31,22 @@ def of_collector(export: Export, *, timeout: float = TIMEOUT) -> Iterator[Findin
         where = "to standard output" if export.sink is Sink.CONSOLE else "nowhere"
         yield Finding(COLLECTOR, "sink", Level.OK, f"Spans go {where}, as configured.")
         return
-    how = "with TLS" if uses_tls(export) else "without TLS"
+    for destination in export.each():
+        yield _of_destination(destination, timeout)
+
+
+def _of_destination(destination: Destination, timeout: float) -> Finding:
+    endpoint = destination.endpoint
+    how = "with TLS" if uses_tls(destination) else "without TLS"
     try:
-        if export.endpoint.startswith("unix:"):
-            _connect_unix(export.endpoint, timeout)
+        if endpoint.startswith("unix:"):
+            _connect_unix(endpoint, timeout)
         else:
-            _connect(export, timeout)
+            _connect(destination, timeout)
     except _UnreachableError as error:
-        text = f"Nothing can be sent to {export.endpoint} at the moment: {error}. Spans would wait, then be dropped."
-        yield Finding(COLLECTOR, "endpoint", Level.WARNING, text)
-        return
-    yield Finding(COLLECTOR, "endpoint", Level.OK, f"{export.endpoint} answers, {how}.")
+        text = f"Nothing can be sent to {endpoint} at the moment: {error}. Spans would wait, then be dropped."
+        return Finding(COLLECTOR, "endpoint", Level.WARNING, text)
+    return Finding(COLLECTOR, "endpoint", Level.OK, f"{endpoint} answers, {how}.")
 
 
 def _connect_unix(endpoint: str, timeout: float) -> None:
@@ -51,10 +56,8 @@ def _connect_unix(endpoint: str, timeout: float) -> None:
         connection.connect(path)
 
 
-def _connect(export: Export, timeout: float) -> None:
-    endpoint = export.endpoint
-    url = urlsplit(endpoint if "://" in endpoint else f"//{endpoint}")
-    host, port = url.hostname or "", url.port or 0
+def _connect(export: Destination, timeout: float) -> None:
+    host, port, _ = request_url(export, "")
     with _explained(f"looking up {host}", timeout):
         addresses = _within(timeout, lambda: _look_up(host, port))
     problem = _UnreachableError(f"{host} has no address")
@@ -78,10 +81,10 @@ def _look_up(host: str, port: int) -> list[_Address]:
     return [(int(family), str(address[0]), port) for family, _, _, _, address in found]
 
 
-def _context(export: Export) -> ssl.SSLContext:
+def _context(export: Destination) -> ssl.SSLContext:
     """Trust and show what the exporter will."""
     context = ssl.create_default_context(cafile=export.certificate or None)
-    context.set_alpn_protocols(["h2"])
+    context.set_alpn_protocols(["h2" if export.protocol is Protocol.GRPC else "http/1.1"])
     if export.client_certificate:
         context.load_cert_chain(export.client_certificate, export.client_key)
     return context

@@ -4,12 +4,14 @@
 """
 
 from agent.config.change import Change, change
+from agent.config.destination import uses_tls
 from agent.config.files import Problem
-from agent.config.load import DEFAULT_FILE, Config, ConfigError, find_files, load, uses_tls
+from agent.config.load import DEFAULT_FILE, Config, ConfigError, find_files, load
 from agent.config.schema import (
     AttachWay,
     BufferKind,
     Compression,
+    Destination,
     Discovery,
     Export,
     Kernel,
@@ -35,6 +37,7 @@ __all__ = [
     "Compression",
     "Config",
     "ConfigError",
+    "Destination",
     "Discovery",
     "Export",
     "Kernel",

@@ -51,9 +51,10 @@ def read_environment(environ: Mapping[str, str]) -> Layer:
     for variable, path in OTEL_VARIABLES.items():
         if environ.get(variable, "").strip():
             try:
-                layer.given.append(
-                    Given(path, _translate(path, environ[variable].strip()), variable, is_text=True)
-                )
+                text = _translate(path, environ[variable].strip())
+                if variable == "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT":
+                    text = _without_path(layer, variable, text)
+                layer.given.append(Given(path, text, variable, is_text=True))
             except ValueError as error:
                 layer.problems.append(Problem(variable, str(error)))
     ours = {setting.variable: setting for setting in settings()}
@@ -78,11 +79,19 @@ def _translate(path: str, text: str) -> str:
         return "false" if text.lower() == "true" else "true"
     if path == "export.insecure":
         return "true" if text.lower() == "true" else "false"
-    if path == "export.protocol" and text.lower().startswith("http/"):
-        raise ValueError(
-            f"{text} isn't implemented; gospan sends OTLP over gRPC (protocol grpc, usually port 4317)"
-        )
+    if path == "export.protocol" and text.lower() == "http/json":
+        raise ValueError("http/json isn't implemented; use http/protobuf or grpc")
     return text
+
+
+def _without_path(layer: Layer, variable: str, text: str) -> str:
+    """Split a URL that is to be used as it is, path and all; by gRPC a path is an error that tells of itself."""
+    scheme, _, rest = text.partition("://")
+    host, _, path = rest.partition("/")
+    if not path:
+        return text
+    layer.given.append(Given("export.path", f"/{path}", variable, is_text=True))
+    return f"{scheme}://{host}"
 
 
 def _unknown(layer: Layer, variable: str) -> None:

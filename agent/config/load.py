@@ -8,15 +8,22 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from agent.config.destination import (
+    HEADERS_CREDENTIAL,
+    DestinationError,
+    check_files,
+    complete,
+    headers_source,
+    unusable,
+    uses_tls,
+)
 from agent.config.environment import read_environment
 from agent.config.files import Given, Layer, Problem, nearest, read_file
-from agent.config.schema import BY_PATH, SECTIONS, Export, Settings, Sink
+from agent.config.schema import BY_PATH, SECTIONS, Settings, Sink
 from agent.config.selectors import Sampler
-from agent.config.values import Pairs, PlacedError, check_headers
+from agent.config.values import PlacedError
 
 DEFAULT_FILE = Path("/etc/gospan/config.toml")
-HEADERS_CREDENTIAL = "otlp-headers"
-_MAX_HEADERS_FILE = 64 << 10
 
 
 class ConfigError(Exception):
@@ -98,7 +105,7 @@ def load(
     }
     config = Config(**sections, places=places)  # type: ignore[arg-type]  # typed by the schema's kinds
     if not problems:
-        config = _with_headers_file(config, environ or {}, problems)
+        config = _complete(config, environ or {}, problems)
     _check(config, problems, warnings)
     if libraries:
         problems += _unknown_libraries(config, libraries)
@@ -128,73 +135,41 @@ def _parse(given: Given) -> object:
     return kind.from_text(str(given.value))
 
 
-def _with_headers_file(config: Config, environ: Mapping[str, str], problems: list[Problem]) -> Config:
-    """Add the headers of `headers_file`, or of the systemd credential, to those given directly, which win."""
-    path = Path(config.export.headers_file) if config.export.headers_file else None
-    place = f"{config.place('export.headers_file')}: export.headers_file"
-    if path is None and environ.get("CREDENTIALS_DIRECTORY"):
-        path = Path(environ["CREDENTIALS_DIRECTORY"], HEADERS_CREDENTIAL)
-        place = f"credential {HEADERS_CREDENTIAL}"
-        if not path.exists():
-            return config
-    if path is None:
-        return config
+def _complete(config: Config, environ: Mapping[str, str], problems: list[Problem]) -> Config:
+    """Complete the destinations: ports, and headers that lie in files, which is where they came from as well."""
+    export, places = config.export, dict(config.places)
+    problems += [_about(config, "export.", error) for error in check_files(export)]
     try:
-        pairs = read_headers(path)
-    except OSError as error:
-        problems.append(Problem(place, f"{path} can't be read: {error.strerror}"))
-        return config
-    except ValueError as error:
-        problems.append(Problem(place, f"{path} {error}"))
-        return config
-    if not pairs:
-        return config
-    headers = tuple((dict(pairs) | dict(config.export.headers)).items())
-    places = dict(config.places)
-    places["export.headers"] = ", ".join(filter(None, [places.get("export.headers"), str(path)]))
-    return replace(config, export=replace(config.export, headers=headers), places=places)
+        is_default = "export.endpoint" not in places
+        export = complete(export, is_default=is_default, environ=environ, credential=HEADERS_CREDENTIAL)
+        source = headers_source(export, environ, HEADERS_CREDENTIAL)
+        if source is not None and export.headers != config.export.headers:
+            places["export.headers"] = ", ".join(filter(None, [places.get("export.headers"), str(source)]))
+    except DestinationError as error:
+        problems.append(_about(config, "export.", error))
+    also = []
+    for number, destination in enumerate(export.also, start=1):
+        before = f"export.also: destination {number}: "
+        problems += [_about(config, before, error) for error in check_files(destination)]
+        try:
+            also.append(complete(destination, is_default=False, environ=environ))
+        except DestinationError as error:
+            problems.append(_about(config, before, error))
+    return replace(config, export=replace(export, also=tuple(also)), places=places)
 
 
-def read_headers(path: Path) -> Pairs:
-    """Read a file of `name: value` lines; empty lines and lines that begin with # don't count.
-
-    Raises OSError, or ValueError with a sentence that repeats no value.
-    """
-    with path.open("rb") as file:
-        data = file.read(_MAX_HEADERS_FILE + 1)
-    if len(data) > _MAX_HEADERS_FILE:
-        raise ValueError(f"is larger than {_MAX_HEADERS_FILE >> 10} KiB; no collector takes such headers")
-    pairs = []
-    for number, raw in enumerate(data.splitlines(), start=1):
-        line = raw.decode("utf-8", "surrogateescape").strip()
-        if not line or line.startswith("#"):
-            continue
-        name, colon, value = line.partition(":")
-        if not colon or not name.strip():
-            raise ValueError(f"line {number} isn't `name: value`")
-        pairs.append((name.strip(), value.strip()))
-    return check_headers(tuple(pairs))
+def _about(config: Config, before: str, error: DestinationError) -> Problem:
+    """Say where a destination's problem is; `before` is the section with a dot, or a list's element."""
+    if error.key.startswith("credential "):
+        return Problem(error.key, str(error))
+    path = before.partition(":")[0] if ":" in before else f"{before}{error.key}"
+    between = " " if error.key == "endpoint" else ": "
+    return Problem(config.place(path), f"{before}{error.key}{between}{error}")
 
 
 def _check(config: Config, problems: list[Problem], warnings: list[str]) -> None:
     """Check what a single value can't tell: files, and settings that must agree."""
     export = config.export
-    for name in ("certificate", "client_key", "client_certificate"):
-        problem = _unusable(getattr(export, name))
-        if problem:
-            problems.append(Problem(config.place(f"export.{name}"), f"export.{name}: {problem}"))
-    if bool(export.client_key) != bool(export.client_certificate):
-        given, missing = (
-            ("client_key", "client_certificate")
-            if export.client_key
-            else ("client_certificate", "client_key")
-        )
-        problems.append(
-            Problem(
-                config.place(f"export.{given}"),
-                f"export.{given} needs export.{missing} as well, for mutual TLS",
-            )
-        )
     if export.batch_size > export.queue_size:
         place = config.place(
             "export.batch_size" if "export.batch_size" in config.places else "export.queue_size"
@@ -203,7 +178,7 @@ def _check(config: Config, problems: list[Problem], warnings: list[str]) -> None
             f"export.batch_size ({export.batch_size}) is larger than export.queue_size ({export.queue_size})"
         )
         problems.append(Problem(place, f"{text}; a batch must fit the queue"))
-    if config.offsets.file and (problem := _unusable(config.offsets.file)):
+    if config.offsets.file and (problem := unusable(config.offsets.file)):
         problems.append(Problem(config.place("offsets.file"), f"offsets.file: {problem}"))
     both = sorted(set(config.libraries.enabled) & set(config.libraries.disabled))
     if both:
@@ -228,23 +203,13 @@ def _unknown_libraries(config: Config, known: Collection[str]) -> Iterator[Probl
                 yield Problem(config.place(path), f"{sentence} an unknown library {name!r}{hint}")
 
 
-def _unusable(name: str) -> str | None:
-    """Say why a file can't be used, or nothing."""
-    if not name:
-        return None
-    try:
-        with Path(name).open("rb") as file:
-            return None if file.read(1) else f"{name} is empty"
-    except OSError as error:
-        return f"{name} can't be read: {error.strerror}"
-
-
 def _warnings(config: Config) -> list[str]:
     export, warnings = config.export, []
-    if export.sink is Sink.OTLP and not uses_tls(export) and (export.certificate or export.client_key):
-        warnings.append(
-            f"certificates are configured, but {export.endpoint} is sent to without TLS; write https://"
-        )
+    warnings += [
+        f"certificates are configured, but {one.endpoint} is sent to without TLS; write https://"
+        for one in (export, *export.also)
+        if export.sink is Sink.OTLP and not uses_tls(one) and (one.certificate or one.client_key)
+    ]
     ratio = config.sampler.name in (Sampler.TRACEIDRATIO, Sampler.PARENTBASED_TRACEIDRATIO)
     if "sampler.arg" in config.places and not ratio:
         warnings.append(f"sampler.arg has no effect with the sampler {config.sampler.name.value}")
@@ -261,14 +226,3 @@ def _world_readable(path: str) -> bool:
         return bool(Path(path).stat().st_mode & stat.S_IROTH)
     except OSError:
         return False
-
-
-def uses_tls(export: Export) -> bool:
-    """Say whether requests are encrypted: https does, http and unix don't, `insecure` decides for the rest.
-
-    From the OpenTelemetry specification, "OpenTelemetry Protocol Exporter", Insecure: it applies only to an
-    endpoint without scheme.
-    """
-    if export.endpoint.startswith(("http://", "unix:")):
-        return False
-    return export.endpoint.startswith("https://") or not export.insecure

@@ -8,11 +8,13 @@ from __future__ import annotations
 import re
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 from agent.config.environment import OTEL_VARIABLES
 from agent.config.load import Config
-from agent.config.schema import SECTIONS, Setting, settings
+from agent.config.schema import SECTIONS, Destination, Setting, settings
+from agent.config.values import Pairs
 
 HIDDEN = "***"
 _WIDTH = 100
@@ -26,7 +28,10 @@ def summary(section: str) -> str:
 
 def _value(setting: Setting, value: object) -> str:
     if setting.info.secret and isinstance(value, tuple):
-        value = tuple((name, HIDDEN) for name, _ in value)
+        value = tuple(
+            replace(one, headers=_hidden(one.headers)) if isinstance(one, Destination) else _hidden((one,))[0]
+            for one in value
+        )
     return setting.info.kind.to_toml(value)
 
 
@@ -46,6 +51,10 @@ def show(config: Config) -> str:
         value = _value(setting, getattr(getattr(config, section), setting.name))
         lines.append(f"{setting.name} = {value}  # {config.place(setting.path)}")
     return "\n".join(lines) + "\n"
+
+
+def _hidden(headers: Pairs) -> Pairs:
+    return tuple((name, HIDDEN) for name, _ in headers)
 
 
 def default_file() -> str:

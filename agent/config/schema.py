@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 from agent.config.selectors import RULES, SELECTORS, Rule, Sampler, Selector
@@ -24,9 +24,11 @@ from agent.config.values import (
     WORDS,
     Kind,
     Pairs,
+    PlacedError,
     duration,
     fraction,
     one_of,
+    parse_tables,
     size,
     whole,
 )
@@ -64,9 +66,10 @@ class Sink(enum.Enum):
 
 
 class Protocol(enum.Enum):
-    """OTLP's transports that are implemented."""
+    """OTLP's transports that are implemented (OTEL_EXPORTER_OTLP_PROTOCOL)."""
 
     GRPC = "grpc"
+    HTTP = "http/protobuf"
 
 
 class Compression(enum.Enum):
@@ -111,22 +114,24 @@ class LogFormat(enum.Enum):
     JSON = "json"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Export:
-    """Where spans go, and how long they wait."""
+DEFAULT_ENDPOINT = "http://localhost:4317"
 
-    sink: Sink = key(
-        Sink.OTLP,
-        one_of(Sink),
-        "Where spans go: to a collector, to standard output, or nowhere.",
-        restart=True,
-    )
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination:
+    """A collector, and how it is spoken to."""
+
     endpoint: str = key(
-        "http://localhost:4317",
+        DEFAULT_ENDPOINT,
         ENDPOINT,
-        "The collector: http://, https:// (TLS) or unix:/path; port 4317 if none.",
+        "The collector: http://, https:// (TLS) or unix:/path. By gRPC port 4317 if none is given.",
     )
-    protocol: Protocol = key(Protocol.GRPC, one_of(Protocol), "OTLP's transport. Only grpc for now.")
+    protocol: Protocol = key(
+        Protocol.GRPC, one_of(Protocol), "OTLP's transport. By http/protobuf the default port is 4318."
+    )
+    path: str = key(
+        "", TEXT, "By HTTP: the whole path of requests, where it isn't the endpoint's and /v1/traces."
+    )
     insecure: bool = key(False, FLAG, "No TLS for an endpoint written without http:// or https://.")
     headers: Pairs = key((), HEADERS, "Headers sent with each request, such as an API key.", secret=True)
     headers_file: str = key(
@@ -139,6 +144,55 @@ class Export:
     client_certificate: str = key("", TEXT, "PEM file of our certificate chain, for mutual TLS.")
     compression: Compression = key(Compression.NONE, one_of(Compression), "Compression of requests.")
     timeout: float = key(10.0, duration(at_least=0.01, at_most=600), "How long one request may take.")
+
+
+_DESTINATION_KINDS: dict[str, Kind[Any]] = {
+    item.name: item.metadata[_METADATA].kind for item in fields(Destination)
+}
+
+
+def _destinations_from_toml(value: object) -> tuple[Destination, ...]:
+    example = '{ endpoint = "https://otel.example:4317" }'
+    tables = parse_tables(value, _DESTINATION_KINDS, "destination", example)
+    for number, table in enumerate(tables):
+        if "endpoint" not in table:
+            raise PlacedError((number,), f"destination {number + 1} has no endpoint; write {example}")
+    return tuple(Destination(**table) for table in tables)
+
+
+def _destination_to_toml(destination: Destination) -> str:
+    cells = [
+        f"{item.name} = {_DESTINATION_KINDS[item.name].to_toml(value)}"
+        for item in fields(Destination)
+        if (value := getattr(destination, item.name)) != item.default
+    ]
+    return "{ " + ", ".join(cells) + " }"
+
+
+_DESTINATIONS: Kind[tuple[Destination, ...]] = Kind(
+    name="list of destinations",
+    from_toml=_destinations_from_toml,
+    from_text=None,
+    to_toml=lambda value: "[" + ", ".join(map(_destination_to_toml, value)) + "]",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Export(Destination):
+    """Where spans go, and how long they wait."""
+
+    also: tuple[Destination, ...] = key(
+        (),
+        _DESTINATIONS,
+        "Collectors that get every span as well, each with a queue of its own.",
+        secret=True,
+    )
+    sink: Sink = key(
+        Sink.OTLP,
+        one_of(Sink),
+        "Where spans go: to a collector, to standard output, or nowhere.",
+        restart=True,
+    )
     give_up_after: float = key(
         0.0, duration(), "How long a batch is tried again before it is dropped; 0: as long as it takes."
     )
@@ -147,6 +201,9 @@ class Export:
         whole(at_most=10_000_000),
         "Spans that may wait (about 0.5 KiB each). When it is full, new ones are dropped.",
     )
+    queue_bytes: int = key(
+        32 << 20, size(at_least=1 << 20, at_most=1 << 34), "What the spans that wait may take, encoded."
+    )
     # Larger requests cost more a span: their memory is mapped and faulted in anew each time.
     batch_size: int = key(1024, whole(at_most=100_000), "Spans in one request, at most.")
     schedule_delay: float = key(
@@ -154,6 +211,12 @@ class Export:
         duration(at_least=0.001, at_most=60),
         "How long a span waits for company before its batch is sent.",
     )
+
+    def each(self) -> tuple[Export, ...]:
+        """Give the settings of every destination by itself, the first one first."""
+        names = [item.name for item in fields(Destination)]
+        others = [replace(self, also=(), **{name: getattr(one, name) for name in names}) for one in self.also]
+        return (replace(self, also=()), *others)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

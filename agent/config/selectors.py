@@ -7,7 +7,6 @@ import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from fnmatch import translate
 from typing import Any, Protocol
 
@@ -20,6 +19,7 @@ from agent.config.values import (
     PlacedError,
     fraction,
     one_of,
+    parse_tables,
     whole,
 )
 
@@ -170,38 +170,14 @@ def _table(selector: Selector) -> str:
     return "{ " + ", ".join(cells) + " }" if cells else "{}"
 
 
-def _parse(value: object, keys: Mapping[str, Kind[Any]], what: str, example: str) -> list[dict[str, Any]]:
-    """Read a list of tables. Raises ValueError (PlacedError) that says in which element the mistake is."""
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise ValueError(f"wants a list of tables such as [{example}]")
-    parsed = []
-    for number, table in enumerate(value):
-        place = f"{what} {number + 1}"
-        if not table:
-            raise PlacedError((number,), f"{place} is empty; write {example}")
-        for name in table:
-            if name not in keys:
-                close = get_close_matches(name, keys, n=1, cutoff=0.6)
-                hint = f"did you mean {close[0]!r}?" if close else f"it may have {', '.join(keys)}"
-                raise PlacedError((number, name), f"{place} has the key {name!r}; {hint}")
-        values = {}
-        for name, given in table.items():
-            try:
-                values[name] = keys[name].from_toml(given)
-            except ValueError as error:
-                raise PlacedError((number, name), f"{place}: {name} {error}") from None
-        parsed.append(values)
-    return parsed
-
-
 def _selectors(value: object) -> tuple[Selector, ...]:
     example = '{ exe = "/usr/bin/*", user = "www-data" }'
-    return tuple(Selector(**table) for table in _parse(value, _SELECTOR, "selector", example))
+    return tuple(Selector(**table) for table in parse_tables(value, _SELECTOR, "selector", example))
 
 
 def _rules(value: object) -> tuple[Rule, ...]:
     example = '{ unit = "shop*.service", service_name = "shop" }'
-    tables = _parse(value, _SELECTOR | _SETTINGS, "rule", example)
+    tables = parse_tables(value, _SELECTOR | _SETTINGS, "rule", example)
     for number, table in enumerate(tables):
         if not table.keys() & _SETTINGS.keys():
             raise PlacedError(

@@ -12,7 +12,8 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from difflib import get_close_matches
+from typing import Any, Generic, TypeVar
 from urllib.parse import unquote, urlsplit
 
 T = TypeVar("T")
@@ -300,6 +301,35 @@ HEADERS: Kind[Pairs] = Kind(
 )
 
 
+# --- lists of tables ---------------------------------------------------------------------------------------
+
+
+def parse_tables(
+    value: object, keys: Mapping[str, Kind[Any]], what: str, example: str
+) -> list[dict[str, Any]]:
+    """Read a list of tables. Raises ValueError (PlacedError) that says in which element the mistake is."""
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise ValueError(f"wants a list of tables such as [{example}]")
+    parsed = []
+    for number, table in enumerate(value):
+        place = f"{what} {number + 1}"
+        if not table:
+            raise PlacedError((number,), f"{place} is empty; write {example}")
+        for name in table:
+            if name not in keys:
+                close = get_close_matches(name, keys, n=1, cutoff=0.6)
+                hint = f"did you mean {close[0]!r}?" if close else f"it may have {', '.join(keys)}"
+                raise PlacedError((number, name), f"{place} has the key {name!r}; {hint}")
+        values = {}
+        for name, given in table.items():
+            try:
+                values[name] = keys[name].from_toml(given)
+            except ValueError as error:
+                raise PlacedError((number, name), f"{place}: {name} {error}") from None
+        parsed.append(values)
+    return parsed
+
+
 # --- the collector's address --------------------------------------------------------------------------------
 
 
@@ -311,7 +341,7 @@ def _endpoint_from_text(text: str) -> str:
         return text
     try:
         url = urlsplit(text if "://" in text else f"//{text}")
-        port = url.port
+        _ = url.port
     except ValueError as error:
         raise ValueError(f"{text!r} isn't an address: {error}") from None
     if url.scheme not in ("http", "https", ""):
@@ -320,11 +350,9 @@ def _endpoint_from_text(text: str) -> str:
         raise ValueError("credentials don't belong in the address; put them in export.headers_file")
     if not url.hostname or re.search(r"\s", url.netloc):
         raise ValueError(f"{text!r} names no host; write http://localhost:4317")
-    if url.path not in ("", "/") or url.query or url.fragment:
-        raise ValueError(
-            f"{text!r} has a path, which is OTLP over HTTP; gRPC wants host and port alone, usually 4317"
-        )
-    return text.rstrip("/") if port is not None else f"{text.rstrip('/')}:4317"
+    if url.query or url.fragment:
+        raise ValueError(f"{text!r} has a query or a fragment, which OTLP knows nothing of; leave it out")
+    return text.rstrip("/")
 
 
 ENDPOINT: Kind[str] = Kind(

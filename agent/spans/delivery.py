@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+from bisect import bisect_left
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from agent.spans.otlp import Chunk
@@ -37,6 +38,40 @@ class Failed:
 
 
 Outcome = Accepted | Failed
+
+
+BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+"""Seconds; OpenTelemetry's advice for durations of requests ("HTTP metrics", ExplicitBucketBoundaries)."""
+
+
+@dataclass(slots=True)
+class Duration:
+    """How long requests took, as a histogram: a count for each of BOUNDS, each up to and with it, and the rest."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS) + 1))
+    total: float = 0.0
+
+
+class Durations:
+    """How long requests took, by the code of their failure, "" for those that were accepted.
+
+    Written by one thread; another may read.
+    """
+
+    def __init__(self) -> None:
+        self._by_code: dict[str, Duration] = {}
+
+    def add(self, seconds: float, code: str) -> None:
+        """Count a request."""
+        duration = self._by_code.get(code)
+        if duration is None:
+            duration = self._by_code.setdefault(code, Duration())
+        duration.counts[bisect_left(BOUNDS, seconds)] += 1
+        duration.total += seconds
+
+    def by_code(self) -> dict[str, Duration]:
+        """Give what was counted until now."""
+        return {code: Duration(list(one.counts), one.total) for code, one in list(self._by_code.items())}
 
 
 class Transport(Protocol):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from agent.config import Export
 from agent.log import Event, StateLog
-from agent.spans.delivery import Accepted, Backoff, Failed, Transport
+from agent.spans.delivery import Accepted, Backoff, Durations, Failed, Transport
 from agent.spans.otlp import Origin
 from agent.spans.queue import Batch, SpanQueue
 
@@ -41,6 +41,7 @@ class ExportStatus:
     dropped: Mapping[str, int]
     requests: int
     retries: int
+    held_bytes: int = 0
     failing_since: float | None = None
     last_error: str | None = None
 
@@ -76,12 +77,16 @@ class Exporter:
     ) -> None:
         self._settings = settings
         self._open_transport = open_transport
+        self.durations = Durations()
         self._log = log or StateLog()
         self._backoff = backoff or Backoff()
         self._fixed_destination = destination
         self._destination = destination or settings.endpoint
         self._queue = SpanQueue(
-            capacity=settings.queue_size, batch_size=settings.batch_size, delay=settings.schedule_delay
+            capacity=settings.queue_size,
+            capacity_bytes=settings.queue_bytes,
+            batch_size=settings.batch_size,
+            delay=settings.schedule_delay,
         )
         self._counts = _Counts()
         self._dropped_before = 0
@@ -111,7 +116,10 @@ class Exporter:
         self._settings = settings
         self._destination = self._fixed_destination or settings.endpoint
         self._queue.configure(
-            capacity=settings.queue_size, batch_size=settings.batch_size, delay=settings.schedule_delay
+            capacity=settings.queue_size,
+            capacity_bytes=settings.queue_bytes,
+            batch_size=settings.batch_size,
+            delay=settings.schedule_delay,
         )
         self._reconfigured.set()
         self._woken.set()
@@ -146,6 +154,7 @@ class Exporter:
             destination=self._destination,
             sent=counts.sent,
             held=self._queue.held,
+            held_bytes=self._queue.held_bytes,
             dropped={reason: count for reason, count in sorted(dropped.items()) if count},
             requests=counts.requests,
             retries=counts.retries,
@@ -205,7 +214,11 @@ class Exporter:
             if transport is None or timeout <= 0:
                 return self._drop(SHUTDOWN, batch.spans)
             self._counts.requests += 1
+            sent_at = time.monotonic()
             outcome = transport.send(batch.chunks, timeout)
+            self.durations.add(
+                time.monotonic() - sent_at, "" if isinstance(outcome, Accepted) else outcome.code
+            )
             if isinstance(outcome, Accepted):
                 return self._accepted(batch, outcome)
             self._failing(outcome)
@@ -257,6 +270,8 @@ class Exporter:
 
     def _failing(self, failure: Failed) -> None:
         counts = self._counts
+        if failure.code == "CANCELLED" and self._stopping.is_set():
+            return  # by us
         counts.last_error = str(failure)
         if counts.failing_since is None:
             counts.failing_since = time.time()

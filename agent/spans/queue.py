@@ -22,6 +22,7 @@ class Batch:
 
     chunks: list[Chunk] = field(default_factory=list)
     spans: int = 0
+    size: int = 0
 
 
 class SpanQueue:
@@ -32,20 +33,30 @@ class SpanQueue:
     take; and the first spans of an outage tell more than the last.
     """
 
-    def __init__(self, *, capacity: int, batch_size: int, delay: float, batch_bytes: int = 3 << 20) -> None:
-        """Make a queue for `capacity` spans that gives them out `batch_size` at a time.
+    def __init__(
+        self,
+        *,
+        capacity: int,
+        batch_size: int,
+        delay: float,
+        capacity_bytes: int = 1 << 40,
+        batch_bytes: int = 3 << 20,
+    ) -> None:
+        """Make a queue for `capacity` spans of `capacity_bytes` that gives them out `batch_size` at a time.
 
         A batch that isn't full is given `delay` seconds after its first span arrived. `batch_bytes` keeps a
         request below the 4 MiB that gRPC servers accept unless told otherwise. `overflowed` and `late` count
         the spans that weren't taken, because the queue was full or closed.
         """
         self._capacity = capacity
+        self._capacity_bytes = capacity_bytes
         self._batch_size = batch_size
         self._batch_bytes = batch_bytes
         self._delay = delay
         self._chunks: deque[Chunk] = deque()
         self._waiting = 0
         self._held = 0
+        self._held_bytes = 0
         self._oldest = 0.0
         self._put = 0
         self._done = 0
@@ -57,10 +68,11 @@ class SpanQueue:
         self._changed = threading.Condition(lock)
         self._finished = threading.Condition(lock)
 
-    def configure(self, *, capacity: int, batch_size: int, delay: float) -> None:
+    def configure(self, *, capacity: int, capacity_bytes: int, batch_size: int, delay: float) -> None:
         """Change the limits. What waits already stays, even where it is more than the new capacity."""
         with self._changed:
             self._capacity, self._batch_size, self._delay = capacity, batch_size, delay
+            self._capacity_bytes = capacity_bytes
             self._changed.notify()
 
     def put(self, origin: Origin, spans: Sequence[bytes]) -> int:
@@ -73,9 +85,15 @@ class SpanQueue:
             if len(spans) > room:
                 self.overflowed += len(spans) - room
                 spans = spans[:room]
+            size = sum(map(len, spans))
+            if size > self._capacity_bytes - self._held_bytes:
+                given = len(spans)
+                spans, size = _first(spans, self._capacity_bytes - self._held_bytes)
+                self.overflowed += given - len(spans)
             count = len(spans)
             if count == 0:
                 return 0
+            self._held_bytes += size
             self._chunks.append((origin, spans))
             before = self._waiting
             self._waiting += count
@@ -125,6 +143,7 @@ class SpanQueue:
                 break
             batch.chunks.append((origin, spans[:fits] if fits < len(spans) else spans))
             batch.spans += fits
+            batch.size += size
             room -= size
         self._waiting -= batch.spans
         # What is left arrived no earlier than this; a little later than exact costs at most one more delay.
@@ -135,6 +154,7 @@ class SpanQueue:
         """Give back the room of a batch that was sent or given up."""
         with self._changed:
             self._held -= batch.spans
+            self._held_bytes -= batch.size
             self._done += batch.spans
             self._finished.notify_all()
 
@@ -155,6 +175,7 @@ class SpanQueue:
         """Empty a closed queue and give the number of spans that were waiting."""
         with self._changed:
             count, self._waiting = self._waiting, 0
+            self._held_bytes -= sum(len(span) for _, spans in self._chunks for span in spans)
             self._chunks.clear()
             self._held -= count
             self._done += count
@@ -166,3 +187,18 @@ class SpanQueue:
     def held(self) -> int:
         """The number of spans that wait or are on their way."""
         return self._held
+
+    @property
+    def held_bytes(self) -> int:
+        """What those spans take, encoded."""
+        return self._held_bytes
+
+
+def _first(spans: Sequence[bytes], room: int) -> tuple[Sequence[bytes], int]:
+    """Give as many of the first spans as fit into `room` bytes, and their size."""
+    size = 0
+    for count, span in enumerate(spans):
+        if size + len(span) > room:
+            return spans[:count], size
+        size += len(span)
+    return spans, size

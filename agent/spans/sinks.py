@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol, TextIO
+from typing import TYPE_CHECKING, TextIO
+from typing import Protocol as Interface
 
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from agent.config import Export
+from agent.config import Destination, Export, Protocol
 from agent.config import Sink as SinkName
 from agent.log import StateLog
-from agent.spans.delivery import Accepted, Failed, Outcome, Transport
+from agent.spans.delivery import Accepted, Backoff, Failed, Outcome, Transport
 from agent.spans.export import Exporter, ExportStatus
 from agent.spans.otlp import Chunk, Origin
+from agent.spans.signals import TRACES, Signal
+
+if TYPE_CHECKING:
+    from agent.spans.http_transport import HttpTransport
+    from agent.spans.transport import GrpcTransport
 
 
-class Sink(Protocol):
+class Sink(Interface):
     """What the drain loop hands finished spans to."""
 
     def put(self, origin: Origin, spans: Sequence[bytes]) -> None:
@@ -39,28 +46,113 @@ class Sink(Protocol):
     def shutdown(self, timeout: float) -> bool:
         """Send on what is left, and end; say whether nothing was left."""
 
-    def status(self) -> ExportStatus:
-        """Give the counts."""
+    def status(self) -> list[ExportStatus]:
+        """Give the counts of each destination."""
 
 
 def open_sink(settings: Export, *, log: StateLog | None = None) -> Sink:
     """Open the sink the configuration names."""
     match settings.sink:
         case SinkName.OTLP:
-            return Exporter(settings, _open_grpc, log=log)
+            return Exporters(settings, open_otlp, log=log)
         case SinkName.CONSOLE:
-            return Exporter(settings, lambda _: ConsoleTransport(), log=log, destination="standard output")
+            return Exporters(settings, lambda _: ConsoleTransport(), log=log, destination="standard output")
         case SinkName.NONE:
             return NullSink()
 
 
-def _open_grpc(settings: Export) -> Transport:
+def open_otlp(settings: Destination, signal: Signal = TRACES) -> GrpcTransport | HttpTransport:
+    """Open the transport to a collector. Raises OSError if a certificate can't be used."""
+    # Late, and in the worker's thread: what they bring takes 0.3 s and up to 15 MB, and only one may be needed.
+    if settings.protocol is Protocol.HTTP:
+        from agent.spans.http_transport import HttpTransport
+
+        return HttpTransport(settings, signal)
     # What gRPC's C core has to say goes to stderr past our log, and we say it ourselves.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    # Late, and in the worker's thread: 0.3 s and 15 MB that other sinks do without.
     from agent.spans.transport import GrpcTransport
 
-    return GrpcTransport(settings)
+    return GrpcTransport(settings, signal)
+
+
+_LAST_SECONDS = 5.0
+"""How long a destination that was taken out of the configuration is still sent to."""
+
+
+class Exporters:
+    """An exporter for each destination. One that is down or slow holds up no other: all have queues of their own."""
+
+    def __init__(
+        self,
+        settings: Export,
+        open_transport: Callable[[Export], Transport],
+        *,
+        log: StateLog | None = None,
+        backoff: Backoff | None = None,
+        destination: str | None = None,
+    ) -> None:
+        self._start = functools.partial(
+            Exporter, open_transport=open_transport, log=log, backoff=backoff, destination=destination
+        )
+        self._only_one = destination is not None
+        self._settings = self._each(settings)
+        self._all = [self._start(one) for one in self._settings]
+
+    def _each(self, settings: Export) -> tuple[Export, ...]:
+        return settings.each()[: 1 if self._only_one else None]
+
+    def reconfigure(self, settings: Export) -> None:
+        """Go on by other settings. What waits for the first destination goes by the new ones; others have an address.
+
+        Destinations that are gone get what waits for them, for a few seconds, while the others go on.
+        """
+        known = {one.endpoint: at for at, one in enumerate(self._settings) if at}
+        wanted = self._each(settings)
+        exporters: list[Exporter] = []
+        for number, one in enumerate(wanted):
+            at = known.pop(one.endpoint, None) if number else 0
+            if at is None:
+                exporters.append(self._start(one))
+            else:
+                self._all[at].reconfigure(one)
+                exporters.append(self._all[at])
+        for at in known.values():
+            threading.Thread(target=self._all[at].shutdown, args=(_LAST_SECONDS,), daemon=True).start()
+        self._all, self._settings = exporters, wanted
+
+    @property
+    def each(self) -> tuple[Exporter, ...]:
+        """The exporters, in the order of the destinations."""
+        return tuple(self._all)
+
+    def put(self, origin: Origin, spans: Sequence[bytes]) -> None:
+        """Hand the spans to every exporter. They share the encoded spans, each holds on to them while it needs to."""
+        for exporter in self._all:
+            exporter.put(origin, spans)
+
+    def flush(self, timeout: float) -> bool:
+        """Send what was put until now, to all; say whether that ended within `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        done = [exporter.flush(max(0.0, deadline - time.monotonic())) for exporter in self._all]
+        return all(done)
+
+    def shutdown(self, timeout: float) -> bool:
+        """Send what is left, to all at a time, for at most `timeout` seconds; say whether nothing was dropped."""
+        results: list[bool] = []
+        threads = [
+            threading.Thread(target=lambda one=exporter: results.append(one.shutdown(timeout)), daemon=True)
+            for exporter in self._all[1:]
+        ]
+        for thread in threads:
+            thread.start()
+        first = self._all[0].shutdown(timeout)
+        for thread in threads:
+            thread.join()  # each ends by itself, a second after the time at the latest
+        return first and len(results) == len(threads) and all(results)
+
+    def status(self) -> list[ExportStatus]:
+        """Give the counts of each destination."""
+        return [exporter.status() for exporter in self._all]
 
 
 class NullSink:
@@ -84,9 +176,11 @@ class NullSink:
         """Do nothing."""
         return True
 
-    def status(self) -> ExportStatus:
+    def status(self) -> list[ExportStatus]:
         """Give the count."""
-        return ExportStatus(destination="nowhere", sent=self._sent, held=0, dropped={}, requests=0, retries=0)
+        return [
+            ExportStatus(destination="nowhere", sent=self._sent, held=0, dropped={}, requests=0, retries=0)
+        ]
 
 
 # --- the last spans, in memory ------------------------------------------------------------------------------

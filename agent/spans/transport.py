@@ -11,6 +11,7 @@ log each time.
 from __future__ import annotations
 
 import contextlib
+import functools
 import ssl
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -21,14 +22,14 @@ from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untyped]
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 from opentelemetry.exporter.otlp.proto.grpc.exporter import OTLPExporterMixin
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.semconv._incubating.attributes.otel_attributes import OtelComponentTypeValues
 
 from agent import __version__
-from agent.config import Compression, Export, uses_tls
-from agent.spans.delivery import Accepted, Failed, Outcome
+from agent.config import Compression, Destination, uses_tls
+from agent.spans.delivery import Failed, Outcome
 from agent.spans.otlp import Chunk, encode_request
+from agent.spans.signals import TRACES, Signal
 
 # "OTLP/gRPC Response", table of retryable codes. RESOURCE_EXHAUSTED is one only where the server says when.
 _RETRYABLE = frozenset(
@@ -47,15 +48,14 @@ _COMPRESSION = {
     Compression.NONE: grpc.Compression.NoCompression,
     Compression.GZIP: grpc.Compression.Gzip,
 }
-_METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 
 
 class _BytesStub:
-    """The TraceService's stub for requests that are bytes already."""
+    """A signal's stub for requests that are bytes already."""
 
-    def __init__(self, channel: grpc.Channel) -> None:
+    def __init__(self, signal: Signal, channel: grpc.Channel) -> None:
         self.Export: Callable[..., Any] = channel.unary_unary(
-            _METHOD, request_serializer=None, response_deserializer=ExportTraceServiceResponse.FromString
+            signal.grpc_method, request_serializer=None, response_deserializer=signal.parse
         )
 
 
@@ -66,12 +66,13 @@ class GrpcTransport(OTLPExporterMixin[Any, Any, Any, Any]):
     _channel: Any
     _client: Any
 
-    def __init__(self, export: Export) -> None:
+    def __init__(self, export: Destination, signal: Signal = TRACES) -> None:
         """Open the channel. Raises OSError if a certificate can't be read."""
         self._export_settings = export
+        self._otlp_signal = signal
         tls = uses_tls(export)
         super().__init__(
-            stub=_BytesStub,
+            stub=functools.partial(_BytesStub, signal),
             result=SpanExportResult,
             endpoint=export.endpoint,
             insecure=not tls,
@@ -86,15 +87,18 @@ class GrpcTransport(OTLPExporterMixin[Any, Any, Any, Any]):
         self._headers = export.headers
 
     def send(self, chunks: Iterable[Chunk], timeout: float) -> Outcome:
-        """Send one request and wait for the answer, for `timeout` seconds at most. Raises nothing."""
+        """Send one request of spans and wait for the answer, for `timeout` seconds at most. Raises nothing."""
+        return self.post(encode_request(chunks), timeout)
+
+    def post(self, body: bytes, timeout: float) -> Outcome:
+        """Send one encoded request and wait for the answer, for `timeout` seconds at most. Raises nothing."""
         try:
-            response = self._client.Export(encode_request(chunks), metadata=self._headers, timeout=timeout)
+            response = self._client.Export(body, metadata=self._headers, timeout=timeout)
         except grpc.RpcError as error:
             return _failure(error)
         except ValueError as error:  # "Cannot invoke RPC on closed channel!", at shutdown
             return Failed(code="CANCELLED", message=str(error), retryable=True)
-        partial = response.partial_success
-        return Accepted(rejected=partial.rejected_spans, message=partial.error_message)
+        return self._otlp_signal.accepted(response)
 
     def reconnect(self) -> None:
         """Make a new channel: addresses are looked up again, and renewed certificates read."""
@@ -113,7 +117,7 @@ class GrpcTransport(OTLPExporterMixin[Any, Any, Any, Any]):
 
     @property
     def _exporting(self) -> str:
-        return "traces"
+        return self._otlp_signal.name
 
     def _translate_data(self, data: object) -> NoReturn:
         raise NotImplementedError
@@ -122,7 +126,7 @@ class GrpcTransport(OTLPExporterMixin[Any, Any, Any, Any]):
         raise NotImplementedError
 
 
-def _credentials(export: Export) -> grpc.ChannelCredentials:
+def _credentials(export: Destination) -> grpc.ChannelCredentials:
     """Read the certificates. Without one to trust, the system's authorities are trusted.
 
     gRPC would trust the list it brings along, and with it none of a company's own authorities.

@@ -43,6 +43,19 @@ def test_collector_that_answers(listener: socket.socket, tmp_path: Path) -> None
         assert asked(endpoint=f"unix:{tmp_path}/collector.sock")[0] is Level.OK
 
 
+def test_every_collector_is_asked(listener: socket.socket, tmp_path: Path) -> None:
+    """The port of one that is spoken to by HTTP is that of its scheme; there is none at 127.0.0.9."""
+    port = listener.getsockname()[1]
+    file = tmp_path / "config.toml"
+    file.write_text(
+        f"[export]\nendpoint = 'http://127.0.0.1:{port}'\n"
+        "[[export.also]]\nendpoint = 'http://127.0.0.9/otlp'\nprotocol = 'http/protobuf'\n"
+    )
+    first, second = of_collector(load([file]).export)
+    assert (first.level, second.level) == (Level.OK, Level.WARNING)
+    assert "http://127.0.0.9/otlp at the moment: connection refused" in second.sentence
+
+
 def test_collector_that_does_not(listener: socket.socket, tmp_path: Path) -> None:
     port = listener.getsockname()[1]
     listener.close()

@@ -22,6 +22,7 @@ from agent.config import (
     load,
     uses_tls,
 )
+from agent.config.destination import request_url
 from agent.config.files import key_lines
 from agent.config.render import default_file, show
 from agent.config.schema import settings
@@ -145,8 +146,8 @@ def test_standard_variables() -> None:
     [
         (
             "OTEL_EXPORTER_OTLP_PROTOCOL",
-            "http/protobuf",
-            "http/protobuf isn't implemented; gospan sends OTLP",
+            "http/json",
+            "http/json isn't implemented; use http/protobuf or grpc",
         ),
         ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s", "wants a whole number of milliseconds, not '10s'"),
         ("OTEL_TRACES_SAMPLER", "jaeger_remote", "wants one of always_on"),
@@ -189,7 +190,7 @@ def test_other_variables_of_ours_are_a_warning() -> None:
         ("[export]\ninsecure = 1", ":2: export.insecure wants true or false, not 1"),
         ('[export]\ntimeout = "soon"', ":2: export.timeout wants a time such as 2,"),
         ("[export]\ntimeout = nan", ":2: export.timeout wants a time such as 2,"),
-        ('[export]\nprotocol = "http"', ':2: export.protocol wants one of grpc, not "http"'),
+        ('[export]\nprotocol = "tcp"', ':2: export.protocol wants one of grpc, http/protobuf, not "tcp"'),
         ('[kernel]\nbuffer_size = "3 tons"', ":2: kernel.buffer_size wants a size such as"),
         ("[kernel]\nbuffer_size = 1", ":2: kernel.buffer_size wants a size such as"),
         ('[libraries]\ndisabled = "a"', ":2: libraries.disabled wants a list of texts"),
@@ -242,7 +243,7 @@ def test_mistakes_in_a_file(tmp_path: Path, text: str, sentence: str) -> None:
         lines = complaints([write(tmp_path / "config.toml", text)])
         assert len(lines) == 2
         assert sentence in lines[0]
-        assert "export.client_key needs export.client_certificate as well" in lines[1]
+        assert "export.client_key: needs client_certificate as well" in lines[1]
     else:
         assert complaint(tmp_path, text).startswith(sentence)
 
@@ -364,6 +365,80 @@ def test_libraries_that_there_are_none_of(tmp_path: Path) -> None:
         f"{path}:4: discovery.rules: rule 1 names an unknown library 'nothing of the kind'"
         "; there are 'database/sql', 'net/http server'"
     )
+
+
+def test_endpoints_by_http() -> None:
+    by_http = {"export.protocol": "http/protobuf"}
+    assert load(flags=by_http).export.endpoint == "http://localhost:4318"
+    given = load(flags=by_http | {"export.endpoint": "https://otel.example/otlp/"}).export
+    assert request_url(given, "/v1/traces") == ("otel.example", 443, "/otlp/v1/traces")
+    general = {
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318/base",
+    }
+    assert request_url(load(environ=general).export, "/v1/traces") == ("c", 4318, "/base/v1/traces")
+    own = general | {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "https://c/as/is"}
+    assert request_url(load(environ=own).export, "/v1/traces") == ("c", 443, "/as/is")
+    (only,) = complaints([], {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c:4318/v1/traces"})
+    assert "'/v1/traces' is for OTLP over HTTP: set protocol to http/protobuf" in only
+    (only,) = complaints([], flags=by_http | {"export.endpoint": "unix:/run/otel.sock"})
+    assert "is a socket, which wants protocol grpc" in only
+    (only,) = complaints([], flags=by_http | {"export.path": "v1"})
+    assert only == "command line: export.path: wants a path such as /v1/traces, not 'v1'"
+
+
+def test_other_destinations(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("api-key: hidden")
+    text = """
+[export]
+endpoint = "http://first:1"
+headers = { api-key = "first" }
+batch_size = 7
+
+[[export.also]]
+endpoint = "https://second"
+headers_file = "$CREDENTIALS_DIRECTORY/key"
+
+[[export.also]]
+endpoint = "https://third"
+protocol = "http/protobuf"
+compression = "gzip"
+"""
+    config = load([write(tmp_path / "a.toml", text)], {"CREDENTIALS_DIRECTORY": str(tmp_path)})
+    first, second, third = config.export.each()
+    assert [one.endpoint for one in (first, second, third)] == [
+        "http://first:1",
+        "https://second:4317",
+        "https://third",
+    ]
+    assert [dict(one.headers) for one in (first, second, third)] == [
+        {"api-key": "first"},
+        {"api-key": "hidden"},
+        {},
+    ]
+    assert {one.batch_size for one in (first, second, third)} == {7}
+    assert third.compression is Compression.GZIP
+    shown = show(config)
+    assert "hidden" not in shown
+    assert 'headers = { "api-key" = "***" }' in shown
+
+
+@pytest.mark.parametrize(
+    ("table", "sentence"),
+    [
+        ('headers = { a = "hidden" }', ":2: export.also destination 1 has no endpoint"),
+        ('endpoint = "http://a"\nport = 1', ":4: export.also destination 1 has the key 'port'"),
+        ('endpoint = "http://a"\ntimeout = "x"', ":4: export.also destination 1: timeout wants a time"),
+        (
+            'endpoint = "http://a"\nheaders_file = "/nowhere"',
+            ": destination 1: headers_file: /nowhere can't be read: No such file",
+        ),
+    ],
+)
+def test_wrong_destinations(tmp_path: Path, table: str, sentence: str) -> None:
+    (only,) = complaints([write(tmp_path / "a.toml", f"\n[[export.also]]\n{table}\n")])
+    assert sentence in only
+    assert "hidden" not in only
 
 
 def test_headers_from_file_and_credential(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
-"""A collector: a real gRPC server with the TraceService, that can be told to misbehave."""
+"""A collector: real servers of OTLP, by gRPC and HTTP, that can be told to misbehave."""
 
 from __future__ import annotations
 
+import gzip
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -10,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import grpc
@@ -80,6 +83,98 @@ def serving(
         yield collector
     finally:
         server.stop(None).wait()
+
+
+HttpBehaviour = Callable[["HttpHandler"], None]
+"""Handles a request by itself."""
+
+
+@dataclass
+class HttpCollector(Collector):
+    """The same by HTTP. `paths` are those of the requests that were accepted."""
+
+    http_behaviours: list[HttpBehaviour] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
+
+
+class HttpHandler(BaseHTTPRequestHandler):
+    """One connection of an HttpCollector."""
+
+    protocol_version = "HTTP/1.1"
+    collector: HttpCollector
+    body: bytes
+
+    def do_POST(self) -> None:
+        self.body = self.rfile.read(int(self.headers["content-length"]))
+        collector = self.collector
+        with collector.lock:
+            collector.calls += 1
+            collector.call_times.append(time.monotonic())
+            behaviour = collector.http_behaviours.pop(0) if collector.http_behaviours else HttpHandler.accept
+        behaviour(self)
+
+    def keep(self) -> None:
+        """Count the request as accepted."""
+        zipped = self.headers.get("content-encoding") == "gzip"
+        body = gzip.decompress(self.body) if zipped else self.body
+        collector = self.collector
+        with collector.lock:
+            collector.requests.append(ExportTraceServiceRequest.FromString(body))
+            collector.metadata.append({name.lower(): value for name, value in self.headers.items()})
+            collector.paths.append(self.path)
+
+    def answer(self, status: int, body: bytes = b"", content_type: str = "application/x-protobuf") -> None:
+        self.send_response(status)
+        self.finish_answer(body, content_type)
+
+    def finish_answer(self, body: bytes = b"", content_type: str = "application/x-protobuf") -> None:
+        self.send_header("content-type", content_type)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def accept(self, partial: ExportTraceServiceResponse | None = None) -> None:
+        self.keep()
+        self.answer(200, (partial or ExportTraceServiceResponse()).SerializeToString())
+
+    def log_message(self, *_arguments: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def serving_http(
+    collector: HttpCollector, *, port: int = 0, context: ssl.SSLContext | None = None
+) -> Iterator[HttpCollector]:
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, *_arguments: object) -> None:
+            """A client that went away, or that we cut off."""
+
+        def get_request(self) -> tuple[socket.socket, object]:
+            connection, address = super().get_request()
+            # The handshake is made by the connection's own thread, at its first read.
+            if context is None:
+                return connection, address
+            return (
+                context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False),
+                address,
+            )
+
+    class Handler(HttpHandler):
+        pass
+
+    Handler.collector = collector
+    server = Server(("127.0.0.1", port), Handler)
+    collector.port = server.server_address[1]
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield collector
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 @dataclass(frozen=True)
