@@ -230,7 +230,8 @@ static __always_inline struct http_server_request *server_start(const struct hit
 		has_remote = traceparent_read(&headers->traceparent, &headers->values[HEADER_TRACEPARENT], &remote);
 	span = span_enter(hit, goroutine, http_server_record_kind, has_remote ? &remote : NULL);
 	if (span)
-		context_note(hit->key.process, go_window_word(window, request, fields->context), &span->context);
+		context_note(hit->key.process, hit->key.goid, go_window_word(window, request, fields->context),
+			     &span->context);
 	if (!span || !(span->context.flags & TRACE_FLAG_SAMPLED))
 		return entry;
 

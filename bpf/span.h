@@ -30,6 +30,7 @@ struct goroutine {
 	__u32 depth; /* open spans */
 	struct span spans[SPAN_DEPTH]; /* the outermost first */
 	struct trace_context found; /* by context_find */
+	__u64 found_goid; /* of the goroutine that has that span open, or had */
 };
 
 struct {
@@ -145,8 +146,9 @@ __noinline int context_find(__u64 process, __u64 goid, __u64 context)
 		if (!context_read(&parent, key.address))
 			return 0;
 		known = bpf_map_lookup_elem(&contexts, &key);
-		if (known && known->parent == parent.data) {
+		if (known && context_is(known, &parent)) {
 			goroutine->found = known->trace;
+			goroutine->found_goid = known->goid;
 			return 1;
 		}
 		key.address = context_parent(&parent);
