@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal
 
 from agent.executable import BuildInfo, Executable, Function, NoPlaceError, Place
+from agent.executable.places import At
 from agent.kernel.btf import Btf
 from agent.kernel.formats import Format, Value, format_of
 from agent.libraries import LIBRARIES, Feature, Library, Probe
@@ -46,7 +46,7 @@ class PlannedProbe:
 
     symbol: str
     program: str
-    at: Literal["entry", "return"]
+    at: At
     file_offset: int
     instruction: str
     emulated: bool
@@ -119,7 +119,12 @@ def make_plan(
     # Of a library whose object can't be read, that is told where the objects are.
     libraries = tuple(library for library in libraries if library.object in types)
     functions = executable.functions(
-        {symbol for library in libraries for probe in library.probes for symbol in probe.symbols}
+        {
+            symbol
+            for library in libraries
+            for probe in library.probes
+            for symbol in (*probe.symbols, *probe.calls)
+        }
     )
     present = [one for one in libraries if _is_present(one, functions)]
     layouts = {one.object: _layouts(types[one.object]) for one in present}
@@ -190,7 +195,7 @@ def _plan_library(
     for probe in library.probes:
         places, reason = _places(probe, executable, functions)
         probes += [
-            PlannedProbe(one.symbol, probe.program, probe.at, one.file_offset, one.instruction, one.emulated)
+            PlannedProbe(one.symbol, probe.program, one.at, one.file_offset, one.instruction, one.emulated)
             for one in places
         ]
         if reason:
@@ -213,23 +218,47 @@ def _places(
     probe: Probe, executable: Executable, functions: Mapping[str, tuple[Function, ...]]
 ) -> tuple[list[Place], str]:
     """Where a probe goes, and the reason if that is nowhere and anything is lost by it."""
-    found = [function for symbol in probe.symbols for function in functions.get(symbol, ())]
-    if not found:
+    found, callees = (
+        [function for symbol in symbols for function in functions.get(symbol, ())]
+        for symbols in (probe.symbols, probe.calls)
+    )
+    if not found or (probe.calls and not callees):
         if probe.required or probe.absent:
+            missing = probe.calls if found else probe.symbols
             reason = f": {probe.absent}" if probe.absent else ""
-            return [], f"the executable has no function {probe.symbols[0]}{reason}"
+            return [], f"the executable has no function {missing[0]}{reason}"
         return [], ""
     places: list[Place] = []
     reasons: list[str] = []
     for function in found:
         try:
-            if probe.at == "entry":
-                places.append(executable.entry_place(function))
-            else:
-                places += executable.return_places(function)
+            match probe.at:
+                case "entry":
+                    places.append(executable.entry_place(function))
+                case "return":
+                    places += executable.return_places(function)
+                case "call":
+                    places += executable.call_places(function, callees)
+                case "after":
+                    places += executable.after_call_places(function, callees)
         except NoPlaceError as error:
+            if probe.at == "after":
+                return _returns(callees, executable)
             reasons.append(f"no safe place for a probe: {error.what}")
+    if probe.calls and not places and not reasons:
+        reasons.append(f"{probe.symbols[0]} doesn't call {probe.calls[0]}: the compiler has inlined it")
     return places, "; ".join(reasons)
+
+
+def _returns(functions: Iterable[Function], executable: Executable) -> tuple[list[Place], str]:
+    """Every return of some functions, and why one of them has no place for a probe."""
+    places: list[Place] = []
+    try:
+        for function in functions:
+            places += executable.return_places(function)
+    except NoPlaceError as error:
+        return places, f"no safe place for a probe: {error.what}"
+    return places, ""
 
 
 def _fields(layouts: Iterable[Format], resolution: Resolution) -> set[PlannedField]:
@@ -274,10 +303,14 @@ def _version(library: Library, executable: Executable) -> str:
     info = executable.build_info
     if not library.module:
         return info.go_version
-    for module in (info.main, *info.dependencies):
-        if module is not None and module.path == library.module:
-            return (module.replaced_by or module).version
-    return ""
+    versions = {
+        module.path: (module.replaced_by or module).version
+        for module in (info.main, *info.dependencies)
+        if module is not None
+    }
+    return next(
+        (versions[path] for path in (library.module, *library.former_modules) if path in versions), ""
+    )
 
 
 def _program_version(info: BuildInfo) -> str:

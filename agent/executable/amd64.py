@@ -4,6 +4,8 @@ What the kernel does with a probed instruction is in arch/x86/kernel/uprobes.c: 
 good_insns_64), emulates a few (branch_setup_xol_ops, push_setup_xol_ops; pushes since 4.16), and single-steps the rest.
 """
 
+from collections.abc import Iterator, Sequence
+
 import capstone
 from capstone import x86
 
@@ -24,6 +26,19 @@ _SCRATCH = frozenset(
     }
 )
 """Registers that hold no argument, receiver, closure context or g in Go's ABI (cmd/compile/abi-internal.md)."""
+
+_HOLDS_NO_RESULT = _SCRATCH | {
+    x86.X86_REG_RDX,
+    x86.X86_REG_EDX,
+    x86.X86_REG_DX,
+    x86.X86_REG_DL,
+    x86.X86_REG_R12B,
+    x86.X86_REG_R13B,
+    x86.X86_REG_R15,
+    x86.X86_REG_R15D,
+    x86.X86_REG_XMM15,
+}
+"""Those that a function leaves nothing in for its caller: the closure context's among them."""
 
 _LEGACY_PREFIXES = frozenset({0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3})
 _BAD_PREFIXES = frozenset({0x26, 0x2E, 0x36, 0x3E, 0xF0})
@@ -85,6 +100,30 @@ def returns(body: list[Instruction]) -> list[Instruction]:
     return [instruction for instruction in body if instruction.code == _RET]
 
 
+def call_target(instruction: Instruction) -> int | None:
+    """The address of the function that a direct call calls; None for everything else."""
+    code = instruction.code
+    if len(code) != 5 or code[0] != 0xE8:
+        return None
+    return instruction.address + 5 + int.from_bytes(code[1:], "little", signed=True)
+
+
+def jump_targets(body: Sequence[Instruction]) -> frozenset[int]:
+    """Where the direct jumps of a body lead to."""
+    jumps = (_jump(instruction) for instruction in body if instruction.mnemonic[0] == "j")
+    return frozenset(jump.target for jump in jumps if jump is not None)
+
+
+def keeps_results(body: Sequence[Instruction]) -> Iterator[bool]:
+    """Say of instructions behind a call whether they go on to the next and leave its results in their registers."""
+    if not body:
+        return
+    disassembler = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+    disassembler.detail = True
+    for detail in disassembler.disasm(b"".join(one.code for one in body), body[0].address):
+        yield not _leaves(detail) and _HOLDS_NO_RESULT.issuperset(detail.regs_access()[1])
+
+
 def _jump(instruction: Instruction) -> Jump | None:
     """Where a direct jump goes; None for everything else."""
     code = instruction.code
@@ -113,10 +152,14 @@ def entry(body: list[Instruction]) -> Entry:
     return choose_entry(body, jumps=jumps, is_emulated=is_emulated, ends_search=ends)
 
 
-def _ends_search(detail: capstone.CsInsn) -> bool:
-    if any(
+def _leaves(detail: capstone.CsInsn) -> bool:
+    return any(
         detail.group(group) for group in (capstone.CS_GRP_JUMP, capstone.CS_GRP_CALL, capstone.CS_GRP_RET)
-    ):
+    )
+
+
+def _ends_search(detail: capstone.CsInsn) -> bool:
+    if _leaves(detail):
         return True
     if not _SCRATCH.issuperset(detail.regs_access()[1]):
         return True

@@ -6,6 +6,7 @@ below are the architecture's; the kernel's stand in arch/arm64/include/asm/insn.
 """
 
 import struct
+from collections.abc import Iterator, Sequence
 
 import capstone
 
@@ -38,6 +39,10 @@ _NOP = 0xD503201F
 _SCRATCH = frozenset({"x16", "w16", "x17", "w17", "x27", "w27", "nzcv"})
 """What Go's stack check uses: registers that hold no argument (cmd/compile/abi-internal.md: R16, R17, R27)."""
 
+_HOLDS_NO_RESULT = _SCRATCH | {f"{size}{number}" for size in "wx" for number in range(19, 27)}
+"""Those that a function leaves nothing in for its caller (results: R0 to R15)."""
+
+_STORES = frozenset({"str", "stp", "stur", "strb", "strh", "sturb", "sturh"})
 _COMPARES = frozenset({"cmp", "cmn", "tst", "nop"})
 _HARMLESS = frozenset({"ldr", "sub", "subs", "add", "adds", "mov", "movz", "movn", "movk", "orr"})
 """Instructions that write no memory; Go makes its stack check of these."""
@@ -83,6 +88,34 @@ def decode(code: bytes, address: int) -> list[Instruction]:
 def returns(body: list[Instruction]) -> list[Instruction]:
     """Return the instructions by which the function returns."""
     return [instruction for instruction in body if instruction.code == _RET]
+
+
+def call_target(instruction: Instruction) -> int | None:
+    """The address of the function that a direct call calls; None for everything else."""
+    word: int = struct.unpack("<I", instruction.code)[0]
+    if word & 0xFC000000 != 0x94000000:
+        return None
+    field = word & 0x3FFFFFF
+    return instruction.address + 4 * (field - (field >> 25 << 26))
+
+
+def jump_targets(body: Sequence[Instruction]) -> frozenset[int]:
+    """Where the direct jumps of a body lead to."""
+    jumps = (_jump(instruction) for instruction in body)
+    return frozenset(jump.target for jump in jumps if jump is not None)
+
+
+def keeps_results(body: Sequence[Instruction]) -> Iterator[bool]:
+    """Say of instructions behind a call whether they go on to the next and leave its results in their registers."""
+    if not body:
+        return
+    disassembler = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM)
+    disassembler.detail = True
+    for detail in disassembler.disasm(b"".join(one.code for one in body), body[0].address):
+        harmless = detail.mnemonic in _HARMLESS or detail.mnemonic in _STORES
+        yield detail.mnemonic in _COMPARES or (
+            harmless and _HOLDS_NO_RESULT.issuperset(map(detail.reg_name, detail.regs_access()[1]))
+        )
 
 
 def _jump(instruction: Instruction) -> Jump | None:

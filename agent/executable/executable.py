@@ -172,6 +172,19 @@ class Executable:
         """Where to probe returns from a function; empty if it has none. Raises NoPlaceError if it can't be decoded."""
         return self._body(function).returns()
 
+    @_naming
+    def call_places(self, function: Function, callees: Collection[Function]) -> tuple[Place, ...]:
+        """Where to probe the calls that a function makes of some others; empty if it makes none by itself.
+
+        Raises NoPlaceError if it can't be decoded.
+        """
+        return self._body(function).calls({one.address for one in callees})
+
+    @_naming
+    def after_call_places(self, function: Function, callees: Collection[Function]) -> tuple[Place, ...]:
+        """Where to probe what such calls give back. Raises NoPlaceError if there is no safe and cheap place."""
+        return self._body(function).after_calls({one.address for one in callees})
+
     def _body(self, function: Function) -> Body:
         # Only the last one is kept: entry and returns are asked for one after the other.
         if self._last_body is None or self._last_body[0] != function:

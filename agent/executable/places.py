@@ -3,8 +3,12 @@
 A uprobe on an emulated instruction costs a tenth of one that is single-stepped, and the first instruction of a Go
 function runs again after its stack has grown. So entry probes go behind the stack check, on the first instruction that
 the kernel emulates and before which the arguments are untouched.
+
+What a function gives back is seen cheaper in its caller than at its returns: soon behind a call comes a branch, which
+is emulated, and the results are still in their registers.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Literal
@@ -17,6 +21,8 @@ from agent.executable.instructions import Instruction
 _ARCHITECTURES: dict[str, ModuleType] = {"amd64": amd64, "arm64": arm64}
 _MAX_BODY = 64 << 10
 _MAX_RETURNS = 512
+_AFTER_CALL = 24
+"""How many instructions behind a call are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +35,11 @@ class Function:
     file_offset: int
 
 
+At = Literal["entry", "return", "call", "after"]
+"""When a probe runs: when a function is called or returns; or when it calls another one, or has the results of that.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """An instruction to put a uprobe on.
@@ -38,7 +49,7 @@ class Place:
     """
 
     symbol: str
-    at: Literal["entry", "return"]
+    at: At
     address: int
     file_offset: int
     instruction: str
@@ -83,9 +94,41 @@ class Body:
             for instruction in found
         )
 
-    def _place(
-        self, instruction: Instruction, at: Literal["entry", "return"], *, emulated: bool, once: bool
-    ) -> Place:
+    def calls(self, callees: Collection[int]) -> tuple[Place, ...]:
+        """Where to probe calls that the function makes of those at these addresses: the call instructions."""
+        return tuple(
+            self._place(
+                instruction, "call", emulated=self._architecture.is_emulated(instruction.code), once=True
+            )
+            for instruction in self._instructions
+            if self._architecture.call_target(instruction) in callees
+        )
+
+    def after_calls(self, callees: Collection[int]) -> tuple[Place, ...]:
+        """Where to probe the results of such calls: for each call the first emulated instruction that is reached from
+        there only, and with the results as they were left. Raises NoPlaceError if a call has none.
+        """
+        jumped_to = self._architecture.jump_targets(self._instructions)
+        places: list[Place] = []
+        for index, instruction in enumerate(self._instructions):
+            if self._architecture.call_target(instruction) not in callees:
+                continue
+            following = self._instructions[index + 1 : index + 1 + _AFTER_CALL]
+            for one, keeps in zip(following, self._architecture.keeps_results(following), strict=False):
+                if one.address in jumped_to:
+                    break
+                if self._architecture.is_emulated(one.code):
+                    places.append(self._place(one, "after", emulated=True, once=True))
+                    break
+                if not keeps:
+                    break
+            if not places or places[-1].address <= instruction.address:
+                raise NoPlaceError(
+                    f"{self._function.name}: nothing behind a call at {instruction.address:#x} is emulated"
+                )
+        return tuple(places)
+
+    def _place(self, instruction: Instruction, at: At, *, emulated: bool, once: bool) -> Place:
         function = self._function
         return Place(
             function.name,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
+
+from agent.executable.places import At
 
 if TYPE_CHECKING:
     from agent.spans.records import EncoderFactory
-
-At = Literal["entry", "return"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,12 +19,16 @@ class Probe:
     `symbols` are the linker's names of that function, one for each time it was renamed: all that an executable has
     are probed, vendored copies too. `gives` is what it is good for, in the words of a user. Where an executable has
     none of the functions that may be no loss; where it is one, `absent` says why.
+
+    `at` is when it runs. With "call" that is when the function calls one of `calls`, with their arguments; with "after"
+    it is when it has their results, or, where its code has no cheap place for that, when they return.
     """
 
     program: str
     symbols: tuple[str, ...]
     gives: str
     at: At = "entry"
+    calls: tuple[str, ...] = ()
     required: bool = False
     absent: str = ""
 
@@ -50,8 +54,9 @@ class Library:
     """A Go library that can be traced.
 
     `name` is what configuration and output call it; `module` the module that it belongs to, empty for the standard
-    library. `object` is its BPF object: bpf/<object>.bpf.c. `records` make spans from each of the object's record
-    structs, by the struct's name. `schema_url` names the conventions that its spans follow.
+    library, and `former_modules` those of its other major versions. `object` is its BPF object: bpf/<object>.bpf.c.
+    `records` make spans from each of the object's record structs, by the struct's name. `schema_url` names the
+    conventions that its spans follow.
     """
 
     name: str
@@ -60,4 +65,5 @@ class Library:
     features: tuple[Feature, ...]
     records: Mapping[str, EncoderFactory]
     module: str = ""
+    former_modules: tuple[str, ...] = ()
     schema_url: str = ""

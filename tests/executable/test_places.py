@@ -264,3 +264,61 @@ def test_returns_in_padding_and_jumps_are_no_returns() -> None:
     # The jump's offset is c3, its last byte cc; then a return, then padding.
     _, returns = places("amd64", "eb c3 e9 c3 00 00 cc 31 c0 c3 cc cc cc")
     assert [place.address for place in returns] == [0x1009]
+
+
+CALL = "e8 fb 0f 00 00"
+"""Of the function at 0x2000, where it is the first instruction of one at 0x1000."""
+
+
+def after_call(code: str, architecture: str = "amd64") -> int:
+    """How far into the code of a function the results of its call of 0x2000 are probed."""
+    data = bytes.fromhex(code.replace(" ", ""))
+
+    class Code:
+        arch = architecture
+
+        def read(self, address: int, size: int) -> bytes:
+            return data[address - 0x1000 : address - 0x1000 + size]
+
+    body = Body(Code(), Function("f", 0x1000, len(data), 0x400))  # type: ignore[arg-type]
+    (call,) = body.calls({0x2000})
+    assert (call.address, call.at, call.emulated) == (0x1000, "call", True)
+    (place,) = body.after_calls({0x2000})
+    assert (place.at, place.emulated) == ("after", True)
+    assert place.file_offset == place.address - 0x1000 + 0x400
+    return place.address - 0x1000
+
+
+def test_results_are_probed_at_the_first_emulated_instruction_behind_a_call() -> None:
+    assert after_call(f"{CALL} 48894424 08 4885c0 7401 90 c3") == 13  # stored, tested, jne
+    assert after_call(f"{CALL} 488b5424 08 90 c3") == 10  # DX holds no result
+    # bl 0x2000; str x0, [sp, #8]; cbz x0
+    assert after_call("00040094 e00700f9 400000b4 c0035fd6 c0035fd6", "arm64") == 8
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        f"{CALL} 4889d8 90 c3",  # AX is gone
+        f"{CALL} 4531c0 90 c3",  # the lower half of R8 is, so all of it
+        f"{CALL} 5d 90 c3",  # BP is none of ours, but better safe than sorry
+        f"{CALL} c3",
+        f"{CALL} ffe0 90 c3",  # leads elsewhere
+        f"{CALL} 4885c0 90 75fd c3",  # the nop is reached from behind as well
+    ],
+)
+def test_results_that_might_be_gone_are_not_probed(code: str) -> None:
+    with pytest.raises(NoPlaceError, match="nothing behind a call at 0x1000 is emulated"):
+        after_call(code)
+
+
+@pytest.mark.parametrize("go", [go for go in VERSIONS if go >= "1.22"])
+def test_the_results_of_serve_mux_are_probed_cheaply(go: str) -> None:
+    caller, callee = "net/http.(*ServeMux).ServeHTTP", "net/http.(*ServeMux).findHandler"
+    with Executable(str(golang.build("http_server", go=go))) as executable:
+        functions = executable.functions([caller, callee])
+        (place,) = executable.after_call_places(functions[caller][0], functions[callee])
+        (call,) = executable.call_places(functions[caller][0], functions[callee])
+    assert call.emulated
+    assert place.emulated
+    assert 0 < place.address - call.address < 64
