@@ -7,10 +7,9 @@
  * HTTP/2: from (*serverConn).runHandler, on the stream's own goroutine, to the function that it defers, which runs
  * after a panic too. The request passes serverHandler.ServeHTTP as well, unless x/net/http2 serves it by itself.
  *
- * All that is told of a request is read when it starts, before the handler can change it; the status and the route
- * when it ends. */
-#include "span.h"
-#include "text.h"
+ * All that is told of a request is read when it starts, before the handler can change it; the status when it ends; the
+ * route when a router has found it (http_server.h). */
+#include "http_server.h"
 #include "http_headers.h"
 
 struct http_server_layout {
@@ -51,57 +50,7 @@ struct {
 	__type(value, struct http_server_layout);
 } http_server_layouts SEC(".maps");
 
-struct http_server_record {
-	struct record_header header;
-	__u16 status; /* as the handler set it; 0: it did not; STATUS_UNKNOWN: it could not be read */
-	__u8 protocol_major, protocol_minor;
-	__u8 tls; /* the connection is encrypted */
-	__u8 hijacked; /* ended when the handler took the connection over */
-	struct text remote_addr;
-	/* Texts that are much the same from request to request stand together, so that their bytes make a key. */
-	struct text host, user_agent, forwarded_proto, forwarded_host, method;
-	struct text target, forwarded_for, forwarded, tracestate, route;
-};
-
-#define STATUS_UNKNOWN 0xffff
-
-#define METHOD_MAX	    24
-#define HOST_MAX	    128
-#define USER_AGENT_MAX	    256
-#define FORWARDED_PROTO_MAX 8
-#define FORWARDED_HOST_MAX  128
-#define TARGET_MAX	    1024
-#define REMOTE_ADDR_MAX	    64
-#define FORWARDED_FOR_MAX   128
-#define FORWARDED_MAX	    128
-#define TRACESTATE_MAX	    256
-#define ROUTE_MAX	    256
-#define TEXTS_MAX	    2400 /* all of them at once */
-
 RECORD(http_server_record);
-
-/* A request in flight: its record as far as it is known, and what is needed to finish it. */
-struct http_server_request {
-	struct http_server_record record;
-	char texts[TEXTS_MAX];
-	__u64 call; /* the request that the starting call was given, of whichever type: tells a call from the next */
-	__u64 request; /* *http.Request; 0: none seen yet */
-	__u64 writer; /* *http2.responseWriter; 0: HTTP/1 */
-	__u64 header; /* request.Header: tells whether `request` is still what it was */
-	struct go_string remote_addr; /* of the request before, on the same connection */
-	struct go_window window; /* the request */
-	/* The request that turns an HTTP/1 connection into HTTP/2, which is then served as such. */
-	bool becomes_http2;
-};
-
-#define RECORD_MAX (sizeof(struct http_server_record) + TEXTS_MAX)
-
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 4096);
-	__type(key, struct goroutine_key);
-	__type(value, struct http_server_request);
-} http_server_requests SEC(".maps");
 
 /* What a new entry is made from; it is too large for the stack. */
 struct {
@@ -218,6 +167,7 @@ static __always_inline struct http_server_request *server_start(const struct hit
 	if (!go_window_read(&entry->window, request))
 		return NULL;
 	window = &entry->window;
+	entry->recorded = false;
 	entry->call = request;
 	entry->request = 0;
 	entry->writer = writer;
@@ -264,28 +214,30 @@ static __always_inline struct http_server_request *server_start(const struct hit
 	if (has_remote)
 		text_append(record, RECORD_MAX, &record->tracestate, &headers->values[HEADER_TRACESTATE],
 			    TRACESTATE_MAX);
-	record->route.length = 0;
+	entry->route_at = record->header.length;
+	route_begin(entry, ROUTER_UNKNOWN);
+	entry->recorded = true;
 	return entry;
 }
 
-/* The pattern by which http.ServeMux found the handler, which it notes in the request (Go 1.22 and later): its `pat`, as
- * `Pattern` is a mere path where ServeMux redirects to that path (server.go, findHandler, up to Go 1.25). A request
- * that was made on the way to the handler (HTTP/2 since Go 1.27) may have been freed by now: it counts only while its
- * header is still the very map it was, which the connection keeps alive. */
+/* Where no router's program has said anything: the pattern by which http.ServeMux found the handler, which it notes in
+ * the request (Go 1.22 and later): its `pat`, as `Pattern` is a mere path where ServeMux redirects to that path
+ * (server.go, findHandler, up to Go 1.25). A request that was made on the way to the handler (HTTP/2 since Go 1.27) may
+ * have been freed by now: it counts only while its header is still the very map it was, which the connection keeps
+ * alive. */
 static __always_inline void server_route(struct http_server_request *entry, const struct http_server_layout *go)
 {
-	struct http_server_record *record = &entry->record;
 	struct go_string pattern = {};
 	__u64 header = 0, pat = 0;
 
-	if (!entry->request)
+	if (entry->record.router != ROUTER_UNKNOWN || !entry->request)
 		return;
 	if (entry->request != entry->call &&
 	    (!go_read_field(&header, sizeof(header), entry->request, go->request_header) || header != entry->header))
 		return;
-	if (go_read_field(&pat, sizeof(pat), entry->request, go->request_pat) && pat)
-		go_read_field(&pattern, sizeof(pattern), pat, go->pattern_str);
-	text_append(record, RECORD_MAX, &record->route, &pattern, ROUTE_MAX);
+	if (go_read_field(&pat, sizeof(pat), entry->request, go->request_pat) && pat &&
+	    go_read_field(&pattern, sizeof(pattern), pat, go->pattern_str))
+		route_set(entry, ROUTER_SERVE_MUX, &pattern);
 }
 
 /* A request ends, in one of the ways that the flags tell. */
@@ -301,12 +253,14 @@ static __always_inline void server_end(void *ctx, const struct hit *hit, const s
 		record->header.flags |= flags;
 		record->status = status;
 		record->hijacked = hijacked;
+		route_settle(entry);
 		server_route(entry, go);
 		length = record->header.length;
 		asm volatile("" : "+r"(length));
 		if (length <= RECORD_MAX)
 			submit(ctx, record, length, false);
 	}
+	entry->recorded = false;
 	span_pop(goroutine, span);
 }
 
@@ -365,6 +319,24 @@ int http_server_start(struct pt_regs *ctx)
 	entry = server_start(&hit, go, &fields, request, 0);
 	if (entry)
 		entry->request = request;
+	return 0;
+}
+
+/* func (mux *ServeMux) findHandler(r *Request) (h Handler, patStr string, _ *pattern, matches []string), since Go 1.22,
+ * has returned: with no pattern where it found none, or redirects. */
+SEC("uprobe/net/http.(*ServeMux).findHandler")
+int http_server_route(struct pt_regs *ctx)
+{
+	struct go_string pattern = {GO_ARG_3(ctx), GO_ARG_4(ctx)};
+	struct http_server_request *entry;
+	struct hit hit;
+
+	if (!hit_begin(&hit, ctx) || !(entry = http_server_request_of(&hit)))
+		return 0;
+	if (GO_ARG_5(ctx))
+		route_set(entry, ROUTER_SERVE_MUX, &pattern);
+	else
+		route_begin(entry, ROUTER_SERVE_MUX);
 	return 0;
 }
 

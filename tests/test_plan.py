@@ -38,6 +38,8 @@ def test_every_probe_is_on_an_emulated_instruction(go: str) -> None:
     wanted = {
         probe.program for probe in NET_HTTP_SERVER.probes if go < "1.24" or not probe.program.startswith("x_")
     }
+    if go < "1.22":
+        wanted.remove("http_server_route")
     assert {probe.program for probe in found.probes} == wanted
     assert all(probe.emulated for probe in found.probes)
     assert found.version == f"go{go}"

@@ -54,6 +54,13 @@ NET_HTTP_SERVER = Library(
             gives="requests that take their connection over, such as WebSockets",
         ),
         Probe(
+            program="http_server_route",
+            symbols=("net/http.(*ServeMux).ServeHTTP",),
+            at="after",
+            calls=("net/http.(*ServeMux).findHandler",),
+            gives="http.route behind handlers that replace the request",
+        ),
+        Probe(
             program="http2_server_start",
             symbols=(
                 "net/http.(*http2serverConn).runHandler",

@@ -11,6 +11,10 @@ KNOWN_METHODS = frozenset(
 )
 """http.request.method has these values, else _OTHER (OpenTelemetry HTTP conventions; RFC 9110, RFC 5789 and QUERY)."""
 
+ROUTER_SERVE_MUX = 1
+ROUTER_CHI = 3
+"""Whose words a route is in (enum http_router, bpf/http_server.h); those of the others are templates as they are."""
+
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _REDACTED = re.compile(
@@ -122,3 +126,17 @@ def route_of_pattern(pattern: str) -> str:
     _, _, rest = pattern.rpartition(" ")
     slash = rest.find("/")
     return rest[slash:] if slash >= 0 else ""
+
+
+def route_of(router: int, route: str) -> str:
+    """The http.route of what a router said (enum http_router, bpf/http_server.h); "" where it found none."""
+    if router == ROUTER_SERVE_MUX:
+        return route_of_pattern(route)
+    return _joined_patterns(route) if router == ROUTER_CHI else route
+
+
+def _joined_patterns(patterns: str) -> str:
+    """What chi makes of the patterns of all routers on the way, side by side (context.go, v5.5.0: RoutePattern)."""
+    while "/*/" in patterns:
+        patterns = patterns.replace("/*/", "/")
+    return patterns if patterns == "/" else patterns.removesuffix("//").removesuffix("/")

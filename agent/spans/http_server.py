@@ -25,7 +25,7 @@ from agent.spans.http import (
     parse_forwarded,
     parse_target,
     redact_query,
-    route_of_pattern,
+    route_of,
     text_of,
 )
 from agent.spans.records import (
@@ -45,7 +45,7 @@ _LENGTH = TEXT_CUT - 1
 
 _STATIC = ("host", "user_agent", "forwarded_proto", "forwarded_host", "method")
 _TEXTS = (*_STATIC, "target", "remote_addr", "forwarded_for", "forwarded", "tracestate", "route")
-_NUMBERS = ("status", "protocol_major", "protocol_minor", "tls", "hijacked")
+_NUMBERS = ("status", "protocol_major", "protocol_minor", "tls", "hijacked", "router")
 
 
 def http_server_encoder(record: Format) -> Encoder:
@@ -173,14 +173,14 @@ class _HttpServerEncoder:
             name: text_of(record[places[2 * index] :][: places[2 * index + 1] & _LENGTH])
             for index, name in enumerate(_STATIC)
         }
-        status, major, minor, tls, hijacked = self._numbers(fields)
+        status, major, minor, tls, hijacked, router = self._numbers(fields)
         unfinished = bool(self._header(fields)[0] & RECORD_UNFINISHED)
         forwarded = parse_forwarded(text_of(raw_forwarded)) if raw_forwarded else Forwarded("", "", "")
         span = Span(kind=Span.SPAN_KIND_SERVER)
 
         method = texts["method"]
         known = method in KNOWN_METHODS
-        route = route_of_pattern(text_of(raw_route))
+        route = route_of(router, text_of(raw_route))
         span.name = " ".join(filter(None, (method if known else "HTTP", route)))
         set_attribute(span, "http.request.method", method if known else "_OTHER")
         if method and not known:

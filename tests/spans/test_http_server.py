@@ -36,7 +36,7 @@ USUAL = {"method": b"GET", "target": b"/", "host": b"example.com", "remote_addr"
 
 def record(*, cut: tuple[str, ...] = (), flags: int = 0, parent: bytes = bytes(8), **given: Any) -> bytes:
     texts = dict.fromkeys(ORDER, b"") | USUAL
-    numbers = {"status": 0, "protocol_major": 1, "protocol_minor": 1, "tls": 0, "hijacked": 0}
+    numbers = {"status": 0, "protocol_major": 1, "protocol_minor": 1, "tls": 0, "hijacked": 0, "router": 1}
     for name, value in given.items():
         (texts if name in texts else numbers)[name] = value
     values: dict[str, Any] = {
@@ -58,6 +58,21 @@ def record(*, cut: tuple[str, ...] = (), flags: int = 0, parent: bytes = bytes(8
 
 def span_of(*, clock: int = 0, **given: Any) -> Span:
     return Span.FromString(ENCODER(record(**given), clock))
+
+
+@pytest.mark.parametrize(
+    ("router", "said", "route"),
+    [
+        (1, b"GET example.com/a/{b}", "/a/{b}"),
+        (1, b"", ""),
+        (2, b"/a/{b:[ /]+}", "/a/{b:[ /]+}"),
+        (3, b"/api/*/users/*/{id}", "/api/users/{id}"),
+        (3, b"/api/*/*/", "/api"),
+        (3, b"/", "/"),
+    ],
+)
+def test_the_route_in_the_words_of_a_router(router: int, said: bytes, route: str) -> None:
+    assert attributes(span_of(route=said, router=router)).get("http.route", "") == route
 
 
 def test_an_ordinary_request() -> None:

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"runtime"
 	"sync"
 	"time"
 )
@@ -59,9 +58,6 @@ func recorded(next http.Handler, mux *http.ServeMux, file *os.File) http.Handler
 				log.Fatal(err)
 			}
 		}()
-		// Since Go 1.27 an HTTP/2 request is garbage as soon as its handler has no more use for it, and may be gone
-		// before its end is seen: its route is lost then, and a test could not say which.
-		defer runtime.KeepAlive(r)
 		next.ServeHTTP(writer, r)
 		entry.Finished = true
 	})
