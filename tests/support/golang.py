@@ -107,17 +107,18 @@ def build(
     tags: Sequence[str] = (),
     ldflags: Sequence[str] = (),
     experiment: str = "",
+    modfile: str = "",
 ) -> Path:
     """The program in directory `app` (a name is one below tests/apps), built by Go release `go`.
 
     `mode` is one of MODES; see twin_of for the program with symbols that belongs to a stripped one. `experiment` is a
-    GOEXPERIMENT. No cgo unless asked for or needed by the link mode. Raises RuntimeError with the words of the compiler
-    if it can't be built.
+    GOEXPERIMENT, `modfile` the name of a file to use in place of go.mod. No cgo unless asked for or needed by the link
+    mode. Raises RuntimeError with the words of the compiler if it can't be built.
     """
     source = APPS / app if isinstance(app, str) else app
     link, strip = STRIPPED_MODES.get(mode, (mode, ""))
     cgo = cgo or link in _EXTERNAL
-    options = (go, arch, mode, str(cgo), experiment, *tags, "", *ldflags)
+    options = (go, arch, mode, str(cgo), experiment, modfile, *tags, "", *ldflags)
     target = BUILD / f"{source.name}-{go}-{arch}-{mode}-{_key(source, options)}" / source.name
     with _locked(target.parent):
         if target.exists():
@@ -133,13 +134,14 @@ def build(
                 tags=tags,
                 ldflags=ldflags,
                 experiment=experiment,
+                modfile=modfile,
             )
             shutil.copy(twin, unfinished)
         else:
             flags, linker = LINK_MODES[link]
             linker = [*linker, *ldflags, *(["-s", "-w"] if strip else [])]
             env = environment(go, arch=arch, cgo=cgo) | {"GOEXPERIMENT": experiment}
-            _go_build(source, unfinished, [*flags, *_joined(linker), *_tags(tags)], env)
+            _go_build(source, unfinished, [*flags, *_joined(linker), *_tags(tags), *_modfile(modfile)], env)
         if strip == "strip":
             subprocess.run(["strip", "-s", unfinished], check=True)
         elif strip == "sections":
@@ -169,6 +171,10 @@ def _go_build(source: Path, target: Path, flags: list[str], env: dict[str, str])
 
 def _joined(linker: list[str]) -> list[str]:
     return ["-ldflags=" + " ".join(f"'{flag}'" if " " in flag else flag for flag in linker)] if linker else []
+
+
+def _modfile(name: str) -> list[str]:
+    return [f"-modfile={name}"] if name else []
 
 
 def _tags(tags: Sequence[str]) -> list[str]:
