@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-/* github.com/gin-gonic/gin: the route of a request, for its net/http server span.
+/* github.com/gin-gonic/gin: the route of a request, for its net/http server span; and its Context as a context.Context.
  *
  * A Context has it from the moment it is found until the next request that gets the same Context from the pool. So it is
  * read when Engine.ServeHTTP gives the Context back, or when the span ends before, by a panic or Hijack. */
+#include "go_context.h"
 #include "http_server.h"
 
 struct gin_layout {
@@ -21,10 +22,18 @@ SEC("uprobe/github.com/gin-gonic/gin.(*Engine).handleHTTPRequest")
 int gin_handle(struct pt_regs *ctx)
 {
 	struct http_server_request *request;
+	const struct goroutine *goroutine;
 	const struct gin_layout *go;
 	struct hit hit;
 
-	if (!hit_begin(&hit, ctx) || !(request = http_server_request_of(&hit)))
+	if (!hit_begin(&hit, ctx) || !(request = bpf_map_lookup_elem(&http_server_requests, &hit.key)))
+		return 0;
+	/* Handlers pass it on as a context.Context. The server's span is the outermost of its goroutine. Its first words
+	 * are those of the response, so a Context that serves another request by then is not taken for this one. */
+	goroutine = goroutine_find(&hit);
+	if (goroutine && goroutine->depth)
+		context_note(hit.key.process, hit.key.goid, GO_ARG_2(ctx), &goroutine->spans[0].context);
+	if (!request->recorded)
 		return 0;
 	go = bpf_map_lookup_elem(&gin_layouts, &hit.process->slot);
 	if (go && go->context_full_path != GO_UNKNOWN)

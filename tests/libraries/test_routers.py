@@ -137,6 +137,11 @@ def daemon() -> Iterator[Daemon]:
         yield daemon
 
 
+def program_of(name: str) -> Path:
+    tags, modfile = ([], "") if name == "newest" else ([name], f"{name}.mod")
+    return build("routers", go=BUILDS[name][0], tags=tags, modfile=modfile)
+
+
 @contextmanager
 def serving(program: Path) -> Iterator[tuple[int, int]]:
     """Run a program; give its process and its port."""
@@ -165,9 +170,8 @@ def request(connection: http.client.HTTPConnection, case: Case, number: int) -> 
 
 @pytest.mark.parametrize("name", BUILDS)
 def test_every_route_of_every_router(daemon: Daemon, name: str) -> None:
-    go, cases = BUILDS[name]
-    tags, modfile = ([], "") if name == "newest" else ([name], f"{name}.mod")
-    program = build("routers", go=go, tags=tags, modfile=modfile)
+    cases = BUILDS[name][1]
+    program = program_of(name)
     with serving(program) as (pid, port):
         eventually(lambda: daemon.traces(str(program)), "the server is traced")
         connection = http.client.HTTPConnection("127.0.0.1", port)
@@ -180,6 +184,30 @@ def test_every_route_of_every_router(daemon: Daemon, name: str) -> None:
         (case, spans[number].name) for number, case in enumerate(cases) if not is_right(case, spans[number])
     ]
     assert not wrong
+
+
+@pytest.mark.parametrize("name", ["old", "newest"])
+def test_a_gin_context_is_a_context(daemon: Daemon, name: str) -> None:
+    """What is called with it is a child of its request, from any goroutine; three times, as Contexts come again."""
+    ways = ["here", "worker", "derived"] * 3
+    with serving(program_of(name)) as (pid, port):
+        connection = http.client.HTTPConnection("127.0.0.1", port)
+        eventually(lambda: daemon.traces(str(program_of(name))), "the server is traced")
+        for number, how in enumerate(ways):
+            url = f"http://127.0.0.1:{port}/gin/static?{number}"
+            request(connection, Case(f"/gin/call/{how}?url={url}", ""), number)
+        connection.close()
+        eventually(
+            lambda: len(daemon.spans_of(pid)) >= 3 * len(ways), "a call and what it leads to, each time"
+        )
+        spans = daemon.spans_of(pid)
+    outer = [span for span in spans if span.name == "GET /gin/call/:how"]
+    calls = {span.parent_span_id: span for span in spans if span.kind == Span.SPAN_KIND_CLIENT}
+    assert len(outer) == len(calls) == len(ways)
+    for number, span in enumerate(sorted(outer, key=lambda one: one.start_time_unix_nano)):
+        made = calls[span.span_id]
+        assert made.trace_id == span.trace_id
+        assert str(attributes(made)["url.full"]).endswith(f"?{number}")
 
 
 def is_right(case: Case, span: Span) -> bool:
