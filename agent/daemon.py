@@ -25,6 +25,7 @@ from agent.notify import Notifier
 from agent.offsets.resolve import Resolver
 from agent.offsets.table import TableError, load
 from agent.paths import packaged_offsets
+from agent.spans.http import redact_also
 from agent.spans.pipeline import Pipeline
 from agent.spans.records import record_kind
 from agent.spans.sinks import RecentSpans, Sink, open_sink
@@ -67,6 +68,7 @@ def run_daemon(config: Config, log: Logger, reread: Callable[[], Config]) -> int
         _remove_stale_probes(log)
         sink = open_sink(config.export)
         recent = RecentSpans(config.status.recent_spans)
+        redact_also(config.http.redact_query)
         pipeline = Pipeline(programs.kinds, [sink.put, recent.put])
         tracer = Tracer(config, programs, pipeline, _resolver(config, log), log)
         stack.callback(tracer.close)

@@ -301,6 +301,18 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Http:
+    """What HTTP spans tell."""
+
+    redact_query: tuple[str, ...] = key(
+        (),
+        WORDS,
+        "Query parameters whose values are replaced by REDACTED, besides those that OpenTelemetry's conventions name.",
+        restart=True,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
     """Which traces are recorded; decided in the kernel where a trace begins."""
 
@@ -338,6 +350,7 @@ class Settings:
     kernel: Kernel = field(default_factory=Kernel)
     libraries: Libraries = field(default_factory=Libraries)
     offsets: Offsets = field(default_factory=Offsets)
+    http: Http = field(default_factory=Http)
     sampler: Sampling = field(default_factory=Sampling)
     resource: Resources = field(default_factory=Resources)
     log: Log = field(default_factory=Log)

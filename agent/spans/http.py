@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 KNOWN_METHODS = frozenset(
@@ -17,14 +18,34 @@ ROUTER_CHI = 3
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
-_REDACTED = re.compile(
-    r"(?P<name>(?:^|&)(?:X-Amz-(?:Signature|Credential|Security-Token)|AWSAccessKeyId|Signature|sig|X-Goog-Signature)=)"
-    r"[^&]+"
+_SECRETS = (
+    "X-Amz-Signature",
+    "X-Amz-Credential",
+    "X-Amz-Security-Token",
+    "AWSAccessKeyId",
+    "Signature",
+    "sig",
+    "X-Goog-Signature",
 )
 """The query parameters whose values the conventions have redacted (attribute url.query), now and in former versions."""
 
 _IN_SECRETS = ("ig", "X-Amz-", "AWSAccessKeyId")
 """One of these is in each of their names."""
+
+
+def _pattern_of(names: Iterable[str]) -> re.Pattern[str]:
+    return re.compile(rf"(?P<name>(?:^|&)(?:{'|'.join(map(re.escape, names))})=)[^&]+")
+
+
+class _Secrets:
+    """What is redacted, by all encoders alike: the agent's configuration says it once, at its start."""
+
+    def __init__(self) -> None:
+        self.parts: tuple[str, ...] = _IN_SECRETS
+        self.pattern = _pattern_of(_SECRETS)
+
+
+_secrets = _Secrets()
 
 _FORWARDED_PAIR = re.compile(
     r'\s*(?P<name>[!-~]+?)=(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<token>[^;,"]*))\s*(?P<end>[;,]|$)'
@@ -71,13 +92,19 @@ def parse_target(target: str) -> Target:
     return Target(slash + path if slash else "/", query)
 
 
+def redact_also(names: Iterable[str]) -> None:
+    """Have the values of these query parameters hidden too, besides those that the conventions name."""
+    names = tuple(filter(None, names))
+    _secrets.parts = (*_IN_SECRETS, *names)
+    _secrets.pattern = _pattern_of((*_SECRETS, *names))
+
+
 def redact_query(query: str) -> str:
-    """Hide the values that the conventions name as secrets."""
-    if not any(
-        part in query for part in _IN_SECRETS
-    ):  # most have nothing of the kind: that is quicker to see
-        return query
-    return _REDACTED.sub(r"\g<name>REDACTED", query)
+    """Hide the values of what the conventions name as secrets, and what redact_also does."""
+    for part in _secrets.parts:  # most have nothing of the kind: that is quicker to see
+        if part in query:
+            return _secrets.pattern.sub(r"\g<name>REDACTED", query)
+    return query
 
 
 def parse_authority(text: str) -> Authority:

@@ -66,6 +66,7 @@ GIN = [
     Case("/gin/users/7/orders/9", "/gin/users/:id/orders/:order", method="POST"),
     Case("/gin/files/a/b", "/gin/files/*path"),
     Case("/gin/static", "/gin/static"),
+    Case("/gin/static?token=1&b=2", "/gin/static"),
     Case("/gin/static/", "", 301),
     Case("/gin/STATIC", "", 301),
     Case("/gin/status/1", "/gin/status/:code", 418),
@@ -133,7 +134,7 @@ BUILDS = {
 
 @pytest.fixture(scope="module")
 def daemon() -> Iterator[Daemon]:
-    with running() as daemon:
+    with running("http.redact_query=token") as daemon:
         yield daemon
 
 
@@ -184,6 +185,9 @@ def test_every_route_of_every_router(daemon: Daemon, name: str) -> None:
         (case, spans[number].name) for number, case in enumerate(cases) if not is_right(case, spans[number])
     ]
     assert not wrong
+    assert [attributes(span)["url.query"] for span in spans.values() if "url.query" in attributes(span)] == [
+        "token=REDACTED&b=2"
+    ]
 
 
 @pytest.mark.parametrize("name", ["old", "newest"])

@@ -12,6 +12,7 @@ from agent.spans.http import (
     parse_authority,
     parse_forwarded,
     parse_target,
+    redact_also,
     redact_query,
     route_of_pattern,
     text_of,
@@ -120,6 +121,16 @@ def test_patterns(pattern: str, route: str) -> None:
 )
 def test_secrets_in_queries(query: str, shown: str) -> None:
     assert redact_query(query) == shown
+
+
+def test_more_secrets_in_queries() -> None:
+    redact_also(["token", "a.b", ""])
+    try:
+        assert redact_query("token=x&a.b=1&acb=2&sig=y") == "token=REDACTED&a.b=REDACTED&acb=2&sig=REDACTED"
+        assert redact_query("a=1") == "a=1"
+    finally:
+        redact_also([])
+    assert redact_query("token=x&sig=y") == "token=x&sig=REDACTED"
 
 
 def test_what_is_an_address() -> None:
