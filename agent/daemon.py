@@ -8,8 +8,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from agent import log as logging
@@ -29,6 +28,8 @@ from agent.spans.http import redact_also
 from agent.spans.pipeline import Pipeline
 from agent.spans.records import record_kind
 from agent.spans.sinks import RecentSpans, Sink, open_sink
+from agent.status.report import OffsetTable, Reload, Reporter
+from agent.status.server import SocketError, StatusServer
 from agent.tracer import Tracer
 
 EXIT_OK = 0
@@ -70,10 +71,21 @@ def run_daemon(config: Config, log: Logger, reread: Callable[[], Config]) -> int
         recent = RecentSpans(config.status.recent_spans)
         redact_also(config.http.redact_query)
         pipeline = Pipeline(programs.kinds, [sink.put, recent.put])
-        tracer = Tracer(config, programs, pipeline, _resolver(config, log), log)
+        resolver, offsets = _resolver(config, log)
+        tracer = Tracer(config, programs, pipeline, resolver, log)
         stack.callback(tracer.close)
-        daemon = Daemon(config, programs, tracer, pipeline, sink, recent, log, reread)
-        return daemon.run(signals, terminals)
+        reporter = Reporter(
+            features=found,
+            programs=programs,
+            tracer=tracer,
+            pipeline=pipeline,
+            sink=sink,
+            recent=recent,
+            offsets=offsets,
+        )
+        daemon = Daemon(config, programs, tracer, pipeline, sink, recent, reporter, log, reread)
+        with daemon.answering():
+            return daemon.run(signals, terminals)
 
 
 def _remove_stale_probes(log: Logger) -> None:
@@ -91,24 +103,15 @@ def _remove_stale_probes(log: Logger) -> None:
         log.info("removed probe definitions that a former agent left", count=removed)
 
 
-def _resolver(config: Config, log: Logger) -> Resolver:
+def _resolver(config: Config, log: Logger) -> tuple[Resolver, OffsetTable]:
     """Resolve by type information, and by the table where it can be used."""
     path = Path(config.offsets.file) if config.offsets.file else packaged_offsets()
     try:
-        return Resolver(load(path))
+        table = load(path)
     except TableError as error:
         log.warning("the offset table can't be used: what type information lacks is off", reason=str(error))
-        return Resolver()
-
-
-@dataclass(frozen=True, slots=True)
-class Reload:
-    """What came of reading the configuration again: `at` a Unix time; with `problems`, nothing was changed."""
-
-    at: float
-    applied: tuple[str, ...] = ()
-    postponed: tuple[str, ...] = ()
-    problems: tuple[str, ...] = ()
+        return Resolver(), OffsetTable(path, problem=str(error))
+    return Resolver(table), OffsetTable(path, table.generated)
 
 
 class Daemon:
@@ -122,6 +125,7 @@ class Daemon:
         pipeline: Pipeline,
         sink: Sink,
         recent: RecentSpans,
+        reporter: Reporter,
         log: Logger,
         reread: Callable[[], Config],
     ) -> None:
@@ -131,14 +135,42 @@ class Daemon:
         self._pipeline = pipeline
         self._sink = sink
         self._recent = recent
+        self._reporter = reporter
         self._log = log
         self._reread = reread
         self._reload: Reload | None = None
+        self._server: StatusServer | None = None
+        self._asked, self._ask = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._notifier = Notifier.from_environment()
         kinds = {kind.format.name: number for number, kind in programs.kinds.items() if kind.library is None}
         self._started_kind = kinds["process_exec_record"]
         self._ended_kind = kinds["process_exit_record"]
         self._lost: dict[str, int] = {}
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Open the status socket, if there is to be one and it can be opened: tracing goes on without it."""
+        path = self._config.status.socket
+        try:
+            if path:
+                self._server = StatusServer(Path(path), self._recent, self._log, self._wake)
+        except SocketError as error:
+            self._log.warning(f"no status can be asked for: {error}")
+        try:
+            yield
+        finally:
+            if self._server is not None:
+                self._server.close()
+
+    def _wake(self) -> None:
+        """Have the loop make a report; from any thread."""
+        with suppress(BlockingIOError):  # then it was told already
+            os.write(self._ask, b"x")
+
+    def _answer(self) -> None:
+        os.read(self._asked, 1 << 10)
+        if self._server is not None:
+            self._server.answer(self._reporter.report(reload=self._reload, lost=self.losses()))
 
     def run(self, signals: int, terminals: list[int]) -> int:
         """Run until a signal that ends the daemon can be read from the descriptor `signals`, or a terminal is gone."""
@@ -154,6 +186,7 @@ class Daemon:
         with selectors.DefaultSelector() as selector:
             selector.register(signals, selectors.EVENT_READ)
             selector.register(reader, selectors.EVENT_READ)
+            selector.register(self._asked, selectors.EVENT_READ)
             selector.register(self._tracer.watch, selectors.EVENT_READ)
             more = False
             while True:
@@ -170,11 +203,14 @@ class Daemon:
                     scan = _Timer(self._config.discovery.scan_interval)
                 self._tracer.files_changed()
                 more = self._drain()
+                if self._asked in ready:
+                    self._answer()
                 if scan.due() and self._config.discovery.enabled:
                     self._tracer.scan()
                     self._tracer.tidy()
                     give_back()
                 if status.due():
+                    self._reporter.tick()
                     self._notifier.status(self._sentence())
                     self._tell_losses()
                 if watchdog.due():

@@ -22,11 +22,20 @@ from collections import OrderedDict
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TextIO
-
-import structlog
+from typing import Any, Protocol, TextIO, cast
 
 from agent.config.schema import Level, LogFormat
+
+# structlog takes rich along where it is installed, 5 MB for tracebacks in colour. Here it is installed for the commands
+# that draw (agent/commands/screen.py), and the daemon has no use for it.
+_modules = cast("dict[str, object]", sys.modules)
+_hidden = "rich" not in _modules
+if _hidden:
+    _modules["rich"] = None
+import structlog  # noqa: E402
+
+if _hidden:
+    del _modules["rich"]
 
 JOURNAL_SOCKET = "/run/systemd/journal/socket"
 IDENTIFIER = "gospan"

@@ -62,6 +62,15 @@ class Ignored:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class NotTraced:
+    """A process of a Go program that is not traced, and why."""
+
+    pid: int
+    path: str
+    why: str
+
+
 class Tracer:
     """Follows processes and files. Everything happens in the thread that drains the records."""
 
@@ -81,7 +90,7 @@ class Tracer:
         self._unwanted: dict[FileIdentity, None] = {}
         self._without_room: set[FileIdentity] = set()
         self._traced: dict[int, Traced] = {}
-        self._left_out: dict[int, str] = {}
+        self._left_out: dict[int, NotTraced] = {}
         self._seen: dict[int, FileIdentity] = {}
         self._ended: list[tuple[float, int]] = []
         self._last_number = 0
@@ -117,6 +126,15 @@ class Tracer:
     def ignored(self) -> list[Ignored]:
         """The Go programs that are not traced, and why."""
         return [one for one in self._ignored.values() if one.reason]
+
+    @property
+    def not_traced(self) -> list[NotTraced]:
+        """The processes of Go programs that are not traced, by what was found out of them and of their files."""
+        files = (
+            (pid, self._ignored.get(file)) for pid, file in self._seen.items() if pid not in self._left_out
+        )
+        found = [NotTraced(pid, one.path, one.reason) for pid, one in files if one is not None and one.reason]
+        return sorted([*self._left_out.values(), *found], key=lambda one: one.pid)
 
     def scan(self) -> None:
         """Read /proc for what no event told: processes from before the start, and events that were lost."""
@@ -236,7 +254,7 @@ class Tracer:
         known = self._executables.get(process.file)
         executable = known or self._examine(process, attach=choice.wanted)
         if not choice.wanted and not process.ended and process.file not in self._ignored:
-            self._left_out[process.pid] = choice.why
+            self._left_out[process.pid] = NotTraced(process.pid, process.path, choice.why)
         if executable is None:
             if process.file in self._ignored and process.file not in self._without_room:
                 self._files.update(key, self._entry("FILE_IGNORED"))
@@ -508,7 +526,7 @@ class Tracer:
                 self._gone(pid)
                 self._meet(pid)
             elif traced is None:
-                self._left_out[pid] = choice.why
+                self._left_out[pid] = NotTraced(pid, process.path, choice.why)
             elif not choice.wanted:
                 self._leave(traced, choice.why)
             elif choice != traced.choice:
@@ -519,7 +537,8 @@ class Tracer:
         executable, file = traced.executable, self._seen[traced.pid]
         self._processes.delete(_pid_key(traced.pid))
         self._gone(traced.pid)
-        self._seen[traced.pid], self._left_out[traced.pid] = file, why
+        self._seen[traced.pid] = file
+        self._left_out[traced.pid] = NotTraced(traced.pid, executable.path, why)
         self._log.info(f"no longer tracing process {traced.pid}: {why}", exe=executable.path, pid=traced.pid)
         if not executable.processes and self._executables.get(executable.file) is executable:
             self._detach(executable, "none of its processes is to be traced")

@@ -336,6 +336,12 @@ class Resources:
 class Status:
     """What the running agent shows of itself."""
 
+    socket: str = key(
+        "/run/gospan/gospan.sock",
+        TEXT,
+        "Where `gospan status` and the like ask; empty: nowhere.",
+        restart=True,
+    )
     recent_spans: int = key(
         1000, whole(at_least=0, at_most=100_000), "Finished spans kept in memory for `gospan spans`; 0: none."
     )

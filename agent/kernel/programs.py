@@ -156,6 +156,11 @@ class Programs:
         return self._reader
 
     @property
+    def buffer(self) -> str:
+        """What kind of buffer it is: "ring" or "perf"."""
+        return "ring" if self._process.map(_RECORDS).kind == MapType.RINGBUF else "perf"
+
+    @property
     def types(self) -> Mapping[str, btf.Btf]:
         """The types of each object, loaded or not yet, by the object's name."""
         return self._loader.types

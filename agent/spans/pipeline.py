@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -50,15 +51,21 @@ class Pipeline:
         self._origins: dict[tuple[int, int], Origin] = {}
         self._clock = 0
         self.counts = SpanCounts()
+        self.made_by: Counter[int] = Counter()
+        """Spans made, by the process's number."""
 
     def know(self, process: int, resource: Resource) -> None:
         """Take the resource of a process, which may be another than before; `process` is the number in its records."""
-        self.forget(process)
+        self._drop_origins(process)
         self._resources[process] = resource
 
     def forget(self, process: int) -> None:
         """Drop what is known of a process that ended."""
         self._resources.pop(process, None)
+        self.made_by.pop(process, None)
+        self._drop_origins(process)
+
+    def _drop_origins(self, process: int) -> None:
         for kind in self._encoders:
             self._origins.pop((process, kind), None)
 
@@ -90,6 +97,7 @@ class Pipeline:
                 self.counts.orphaned += len(spans)
                 continue
             self.counts.made += len(spans)
+            self.made_by[key[0]] += len(spans)
             for put in self._sinks:
                 put(origin, spans)
 

@@ -196,6 +196,15 @@ class RecentSpan:
     span: Span
 
 
+@dataclass(frozen=True, slots=True)
+class EncodedChunk:
+    """Spans of one process and library that were kept, numbered from `first` on."""
+
+    first: int
+    origin: Origin
+    spans: Sequence[bytes]
+
+
 class RecentSpans:
     """Keeps the last `limit` spans, beside whatever else happens to them, for `gospan spans`.
 
@@ -217,26 +226,43 @@ class RecentSpans:
 
     def put(self, origin: Origin, spans: Sequence[bytes]) -> None:
         """Keep the encoded spans of one process and library."""
-        if len(spans) > self._limit:
-            spans = spans[len(spans) - self._limit :]
-        if not spans:
-            return
         with self._lock:
+            # Those of a chunk that is larger than what is kept have numbers, too.
+            skipped = max(0, len(spans) - self._limit)
+            self._next += skipped
+            if not (spans := spans[skipped:]):
+                return
             self._chunks.append((self._next, origin, spans))
             self._next += len(spans)
             while self._next - self._chunks[0][0] - len(self._chunks[0][2]) >= self._limit:
                 self._chunks.popleft()
 
+    @property
+    def kept(self) -> int:
+        """How many spans there are."""
+        return min(self._next, self._limit)
+
+    @property
+    def next_number(self) -> int:
+        """The number that the next span will get."""
+        return self._next
+
+    def encoded_since(self, number: int) -> tuple[int, list[EncodedChunk]]:
+        """Give how many spans from this number on are gone already, and what is kept of them, encoded."""
+        with self._lock:
+            first = min(max(number, self._next - self._limit), self._next)
+            chunks = [chunk for chunk in self._chunks if chunk[0] + len(chunk[2]) > first]
+        return max(0, first - number), [
+            EncodedChunk(max(start, first), origin, spans[max(0, first - start) :])
+            for start, origin, spans in chunks
+        ]
+
     def since(self, number: int = 0) -> list[RecentSpan]:
         """Give what is kept of the spans from this number on; the last one's number + 1 continues."""
-        with self._lock:
-            first = max(number, self._next - self._limit)
-            chunks = [chunk for chunk in self._chunks if chunk[0] + len(chunk[2]) > first]
         return [
-            RecentSpan(at, *_decode_origin(origin), Span.FromString(data))
-            for start, origin, spans in chunks
-            for at, data in enumerate(spans, start=start)
-            if at >= first
+            RecentSpan(at, *_decode_origin(chunk.origin), Span.FromString(data))
+            for chunk in self.encoded_since(number)[1]
+            for at, data in enumerate(chunk.spans, start=chunk.first)
         ]
 
 
@@ -295,7 +321,7 @@ def format_span(resource: Resource, span: Span, *, colour: bool = False) -> str:
         _service_name(resource),
         Span.SpanKind.Name(span.kind).removeprefix("SPAN_KIND_").lower(),
         paint(_RED if failed else _BOLD, _clean(span.name)),
-        paint(_GREEN, _duration(span.end_time_unix_nano - span.start_time_unix_nano)),
+        paint(_GREEN, duration_text(span.end_time_unix_nano - span.start_time_unix_nano)),
         *(["error"] if failed else []),
         *(f"{_clean(item.key)}={_clean(_text(item.value))}" for item in span.attributes),
         paint(_DIM, f"trace={span.trace_id.hex()} span={span.span_id.hex()}{parent}"),
@@ -308,7 +334,8 @@ def _service_name(resource: Resource) -> str:
     return _clean(next(names, "?"))
 
 
-def _duration(nanoseconds: int) -> str:
+def duration_text(nanoseconds: int) -> str:
+    """Write a duration for people."""
     if nanoseconds >= 1_000_000_000:
         return f"{nanoseconds / 1e9:.2f}s"
     return f"{nanoseconds / 1e6:.2f}ms" if nanoseconds >= 1_000_000 else f"{nanoseconds / 1e3:.0f}us"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from socket import create_server
 from typing import IO, Any
 
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
@@ -91,6 +91,7 @@ def running(
     environ: dict[str, str] | None = None,
     config: Path | None = None,
     stdin: int = subprocess.DEVNULL,
+    socket: Path | None = None,
 ) -> Iterator[Daemon]:
     """Run the agent with settings such as `kernel.buffer=perf`; it is killed if the test didn't stop it.
 
@@ -104,7 +105,8 @@ def running(
         else:
             config.write_text(config.read_text().replace("PORT", str(collector.port)))
             command += ["--config", str(config)]
-        for setting in ("export.schedule_delay=100ms", *settings):
+        # Several agents run here at the same time, and the status socket is for one.
+        for setting in ("export.schedule_delay=100ms", f"status.socket={socket or ''}", *settings):
             command += ["--set", setting]
         process = subprocess.Popen(command, stdin=stdin, stderr=subprocess.PIPE, text=True, env=environ)
         daemon = Daemon(process, collector)
@@ -129,7 +131,7 @@ def running(
 
 @contextmanager
 def _port_for(collector: Collector) -> Iterator[Collector]:
-    with socket.create_server(("127.0.0.1", 0)) as reserved:
+    with create_server(("127.0.0.1", 0)) as reserved:
         collector.port = reserved.getsockname()[1]
     yield collector
 
