@@ -35,6 +35,11 @@ class Command:
 
 COMMANDS = (
     Command("run", "trace the Go programs of this machine; what the service runs"),
+    Command("status", "say what the running agent does, what is off and why, and what was lost"),
+    Command("ps", "list the Go processes: what is traced of each, what not, and why"),
+    Command("spans", "show spans as they come (-f), or those that are kept"),
+    Command("trace", "draw a trace as a waterfall"),
+    Command("top", "show rate, errors and durations by service and operation, as they are now"),
     Command("inspect", "show what would be traced in a program, and what not, and why"),
     Command("check", "say what the kernel and the configuration allow"),
     Command("offsets", "make, check and show the table of field offsets"),

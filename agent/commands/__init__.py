@@ -10,6 +10,10 @@ EXIT_FAILED = 1
 """It can't be done: the program can't be traced, the kernel refuses."""
 EXIT_USAGE = 2
 """A mistake in the command line or in the configuration, which trying again doesn't mend."""
+EXIT_NOT_RUNNING = 3
+"""There is no agent to ask: "program is not running" of the LSB's status actions."""
+EXIT_NOT_KNOWN = 4
+"""The agent may not be asked, or does not answer: "status is unknown", likewise."""
 EXIT_BUG = 70
 """A bug in gospan: EX_SOFTWARE of sysexits.h."""
 EXIT_INTERRUPTED = 130
