@@ -169,8 +169,15 @@ class Daemon:
 
     def _answer(self) -> None:
         os.read(self._asked, 1 << 10)
-        if self._server is not None:
-            self._server.answer(self._reporter.report(reload=self._reload, lost=self.losses()))
+        if self._server is None:
+            return
+        try:
+            report = self._reporter.report(reload=self._reload, lost=self.losses())
+        except Exception as error:  # noqa: BLE001 -- somebody who asks must not end the tracing
+            self._log.error("a bug in gospan: no report can be made", exc_info=True)
+            self._server.fail(f"there is a bug in gospan: {type(error).__name__}")
+        else:
+            self._server.answer(report)
 
     def run(self, signals: int, terminals: list[int]) -> int:
         """Run until a signal that ends the daemon can be read from the descriptor `signals`, or a terminal is gone."""

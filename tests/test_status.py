@@ -152,7 +152,7 @@ def in_terminal(
 
 
 def test_status(rig: Rig) -> None:
-    eventually(lambda: rig.json("status")["export"]["failing_since"], "nobody answers the exporter")
+    eventually(lambda: rig.json("status")["export"][0]["failing_since"], "nobody answers the exporter")
     said = rig.ask("status")
     assert "\x1b" not in said
     facts = dict(re.findall(r"^(\w+) {2,}(.+)$", said, re.MULTILINE))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator
 
 from rich.text import Text
@@ -65,7 +66,8 @@ def _facts(report: Json) -> Iterator[tuple[str, str | Text]]:
         "spans",
         f"{spans['per_second']:g} a second, {spans['made']} since the start, {spans['kept']} kept here",
     )
-    yield "export", _export(report["export"], report["time"])
+    for export in report["export"]:
+        yield "export", _export(export, report["time"])
     yield "lost", _lost(report)
     kernel = report["kernel"]
     yield "kernel", f"Linux {kernel['release']}, probes by {kernel['attach']}, {kernel['buffer']} buffer"
@@ -87,7 +89,9 @@ def _export(export: Json, now: float) -> Text:
 
 
 def _lost(report: Json) -> Text:
-    lost = report["lost"] | report["export"]["dropped"]
+    lost: Counter[str] = Counter(report["lost"])
+    for export in report["export"]:
+        lost.update(export["dropped"])
     if not lost:
         return text("nothing", GOOD)
     words = (

@@ -98,7 +98,7 @@ class Reporter:
                 "kept": self._recent.kept,
             },
             "lost": dict(lost),
-            "export": dataclasses.asdict(self._sink.status()),
+            "export": [dataclasses.asdict(one) for one in self._sink.status()],
             "counters": self._programs.counters(),
             "executables": [_executable(one) for one in self._tracer.executables],
             "processes": [self._process(one, numbers) for one in self._tracer.traced],

@@ -67,7 +67,7 @@ class StatusServer:
         self._log = log
         self._ask = ask
         self._clients: list[_Client] = []
-        self._report: Json | None = None
+        self._answer: Json | None = None
         self._closing = False
         self._listener = _listen(path, log)
         self._inode = path.stat().st_ino
@@ -82,7 +82,12 @@ class StatusServer:
 
     def answer(self, report: Json) -> None:
         """Hand over the report that was asked for."""
-        self._report = report
+        self._answer = {"report": report}
+        self._signal()
+
+    def fail(self, why: str) -> None:
+        """Say that there is no report, and why."""
+        self._answer = {"error": why}
         self._signal()
 
     def close(self) -> None:
@@ -197,10 +202,10 @@ class StatusServer:
         self._send(client, {"error": why})
 
     def _hand_out_report(self) -> None:
-        report, self._report = self._report, None
-        if report is None:
+        answer, self._answer = self._answer, None
+        if answer is None:
             return
-        line = _line({"report": report})
+        line = _line(answer)
         for client in list(self._clients):
             if client.asked:
                 client.asked = False

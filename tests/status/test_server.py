@@ -71,6 +71,16 @@ def test_reports_and_spans_over_one_connection(tmp_path: Path) -> None:
         assert agent.report() == {"asked": True}
 
 
+def test_a_report_that_can_not_be_made(tmp_path: Path) -> None:
+    made: list[StatusServer] = []
+    server = StatusServer(tmp_path / "sock", RecentSpans(1), Messages(), lambda: made[0].fail("a bug"))
+    made.append(server)
+    try:
+        assert raw(tmp_path / "sock", b'{"want": "report"}\n') == {"error": "a bug"}
+    finally:
+        server.close()
+
+
 def test_since_a_number_tells_what_is_gone(tmp_path: Path) -> None:
     recent = RecentSpans(5)
     with listening(tmp_path / "sock", recent):
