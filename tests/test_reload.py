@@ -48,7 +48,10 @@ class Rig:
         found = {}
         directory = Path(f"/proc/{self.daemon.process.pid}")
         for descriptor in (directory / "fd").iterdir():
-            link = str(descriptor.readlink())
+            try:
+                link = str(descriptor.readlink())
+            except FileNotFoundError:
+                continue  # something else that the agent had open for a moment
             if link in ("anon_inode:bpf_link", "anon_inode:[perf_event]"):
                 info = (directory / "fdinfo" / descriptor.name).read_text().splitlines()
                 numbers = [line for line in info if line.startswith("link_id")]

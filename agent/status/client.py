@@ -86,6 +86,8 @@ class Agent:
     def _ask(self, request: Json) -> None:
         try:
             self._connection.sendall(json.dumps(request).encode() + b"\n")
+        except BrokenPipeError:
+            pass  # why it has hung up can be read
         except OSError as error:
             raise AskError(f"the agent has hung up: {error.strerror}") from None
 
