@@ -7,7 +7,9 @@
 #include "kernel.h"
 
 const volatile bool use_ring_buffer = true; /* else the perf buffer (kernels before 5.8, or by configuration) */
-const volatile __u64 wakeup_bytes = 1 << 20; /* wake the agent when so much of the ring waits; else its timer does */
+const volatile __u64 wakeup_bytes =
+    1 << 20; /* wake the agent when so much of the ring waits, a power of two; else its
+						timer does */
 
 /* The agent's own pid namespace, where that is not the initial one (bpf_get_ns_current_pid_tgid, 5.7); else 0. */
 const volatile __u64 pid_namespace_dev = 0;

@@ -94,6 +94,19 @@ static __always_inline bool go_read_field(void *to, __u32 size, __u64 base, go_o
 	return base && offset != GO_UNKNOWN && go_read(to, size, base + offset);
 }
 
+struct go_pair {
+	__u64 first, second;
+};
+
+/* Read two words of the struct at `base`: by one read where they are neighbours. */
+static __always_inline bool go_read_pair(struct go_pair *to, __u64 base, go_offset first, go_offset second)
+{
+	if (first != GO_UNKNOWN && second == first + 8)
+		return go_read_field(to, sizeof(*to), base, first);
+	to->first = to->second = 0;
+	return go_read_field(&to->first, 8, base, first) && go_read_field(&to->second, 8, base, second);
+}
+
 /* Read `size` bytes (a constant is not needed, but `room` is one: of what is at `to`) of an object that reaches, maybe,
  * into a page which the target has not touched yet: it cannot be read, for a page fault cannot be taken here, but what
  * lies in it is still zero. Pages may be larger than 4 KiB: then this is more careful than it need be. */
@@ -109,7 +122,7 @@ static __always_inline bool go_read_object(void *to, __u32 room, __u32 size, __u
 		count(COUNTER_READS_FAILED);
 		return false;
 	}
-	__builtin_memset(to, 0, room);
+	/* The helper zeroes what it was to fill where it fails. */
 	return go_read(to, head, address);
 }
 

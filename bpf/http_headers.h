@@ -55,12 +55,14 @@ enum http_header {
 
 #define HEADER_NAME_MAX 24
 
+union header_text {
+	char bytes[HEADER_NAME_MAX];
+	__u64 words[HEADER_NAME_MAX / 8];
+};
+
 struct header_name {
 	__u64 length;
-	union {
-		char text[HEADER_NAME_MAX];
-		__u64 words[HEADER_NAME_MAX / 8];
-	};
+	union header_text text;
 	__u64 header; /* enum http_header */
 };
 
@@ -68,7 +70,7 @@ struct header_name {
  * (Two that met would be a compiler's error: -Winitializer-overrides.) */
 #define HEADER_SLOTS		   32
 #define HEADER_SLOT(length, first) (((length) * 5 + (first)) % HEADER_SLOTS)
-#define HEADER(first, name, what)  [HEADER_SLOT(sizeof(name) - 1, first)] = {sizeof(name) - 1, {name}, what}
+#define HEADER(first, name, what)  [HEADER_SLOT(sizeof(name) - 1, first)] = {sizeof(name) - 1, {{name}}, what}
 
 static const struct header_name header_table[HEADER_SLOTS] = {
     HEADER('T', "Traceparent", HEADER_TRACEPARENT),
@@ -96,6 +98,9 @@ struct group_cursor {
 	__u64 buckets, last_bucket, next_bucket, bucket, old_buckets, last_old_bucket; /* hash map */
 };
 
+#define GROUP_WORDS 64
+#define NEAR_WORDS  32
+
 /* One look through an http.Header. It lies in a map, one entry a goroutine: not one a processor, as on preemptible
  * kernels from 6.0 another thread may run a program here in the middle of this one; and not on the stack, which is too
  * small. */
@@ -104,10 +109,12 @@ struct header_scan {
 	__u64 lines[HEADERS]; /* found: how many lines of that name */
 	struct group_cursor at;
 	struct group_shape shape;
-	__u8 group[512]; /* the group or bucket that is looked at */
+	__u64 group[GROUP_WORDS]; /* the group or bucket that is looked at */
+	__u64 near
+	    [NEAR_WORDS]; /* what lies at `near_at`: the lines of the first header that was found, and its neighbours */
+	__u64 near_at;
 	__u32 swiss; /* what kind of map it is */
 	__u32 full; /* those of its 8 slots that are in use, a bit each; 0: nothing to look at */
-	struct header_name name; /* of the entry that is looked at */
 	struct traceparent traceparent; /* room to parse one */
 };
 
@@ -142,14 +149,40 @@ static __always_inline struct header_scan *header_scan_of(const struct goroutine
 }
 
 /* Which of the headers has this name; HEADERS where none has. */
-static __always_inline __u32 header_of(const struct header_name *name)
+static __always_inline __u32 header_of(const union header_text *name, __u64 length)
 {
-	__u32 slot = HEADER_SLOT((__u32)name->length, (__u8)name->text[0]);
+	__u32 slot = HEADER_SLOT((__u32)length, (__u8)name->bytes[0]);
 	const struct header_name *known = &header_table[slot];
-	__u64 differs = (known->length ^ name->length) | (known->words[0] ^ name->words[0]) |
-			(known->words[1] ^ name->words[1]) | (known->words[2] ^ name->words[2]);
+	__u64 differs = (known->length ^ length) | (known->text.words[0] ^ name->words[0]) |
+			(known->text.words[1] ^ name->words[1]) | (known->text.words[2] ^ name->words[2]);
 
 	return differs ? HEADERS : known->header;
+}
+
+/* Read the first of a header's lines. net/http's reader cuts the slices of all headers from one array (net/textproto,
+ * ReadMIMEHeader), so most are beside the first one that was read. */
+static __always_inline void first_line(struct header_scan *scan, struct go_string *line, __u64 address)
+{
+	__u64 from = address - scan->near_at;
+
+	if (!scan->near_at) {
+		if (!go_read_object(scan->near, sizeof(scan->near), sizeof(scan->near), address))
+			return;
+		scan->near_at = address;
+		from = 0;
+	}
+	if (from <= sizeof(scan->near) - sizeof(*line) && !(from & 7)) {
+		line->data = scan->near[from >> 3 & (NEAR_WORDS - 1)];
+		line->length = scan->near[((from >> 3) + 1) & (NEAR_WORDS - 1)];
+	} else {
+		go_read(line, sizeof(*line), address);
+	}
+}
+
+/* A word of the group, `at` bytes from its start; 0 beyond its end. */
+static __always_inline __u64 group_word(const struct header_scan *scan, __u32 at)
+{
+	return at <= sizeof(scan->group) - 8 ? *(const any_u64 *)((const char *)scan->group + at) : 0;
 }
 
 /* Look at the entries of the scan's current group. */
@@ -160,37 +193,36 @@ static __always_inline void group_scan(struct header_scan *scan)
 	for (__u32 i = 0; i < GROUP_SLOTS; i++) {
 		__u32 at_key = scan->shape.keys + i * scan->shape.key_stride;
 		__u32 at_elem = scan->shape.elems + i * scan->shape.elem_stride;
-		struct go_string name;
-		struct go_slice lines;
+		union header_text name = {};
+		__u64 length, lines;
 		__u32 header;
 
-		if (!(scan->full >> i & 1) || at_key > sizeof(scan->group) - sizeof(name) ||
-		    at_elem > sizeof(scan->group) - sizeof(lines))
+		if (!(scan->full >> i & 1))
 			continue;
-		__builtin_memcpy(&name, scan->group + at_key, sizeof(name));
-		if (name.length > 17 || !(HEADER_LENGTHS >> name.length & 1))
+		length = group_word(scan, at_key + 8);
+		if (length > 17 || !(HEADER_LENGTHS >> length & 1))
 			continue;
-		__builtin_memset(&scan->name, 0, sizeof(scan->name));
-		scan->name.length = name.length;
-		if (!go_read(scan->name.text, name.length, name.data))
+		if (!go_read(name.bytes, length, group_word(scan, at_key)))
 			continue;
-		header = header_of(&scan->name);
+		header = header_of(&name, length);
 		if (header >= HEADERS)
 			continue;
-		__builtin_memcpy(&lines, scan->group + at_elem, sizeof(lines));
-		if (lines.length && go_read(&scan->values[header], sizeof(struct go_string), lines.data))
-			scan->lines[header] = lines.length;
+		lines = group_word(scan, at_elem + 8);
+		if (!lines)
+			continue;
+		scan->lines[header] = lines;
+		first_line(scan, &scan->values[header], group_word(scan, at_elem));
 	}
 }
 
 /* One bit for each slot in use, from a group's control word or a bucket's tophashes. */
-static __always_inline __u32 slots_in_use(const __u8 *bytes, bool swiss)
+static __always_inline __u32 slots_in_use(__u64 word, bool swiss)
 {
 	__u32 full = 0;
 
 #pragma unroll
 	for (int i = 0; i < GROUP_SLOTS; i++)
-		full |= (swiss ? !(bytes[i] & 0x80) : bytes[i] >= MIN_TOP_HASH) << i;
+		full |= (swiss ? !(word >> (8 * i) & 0x80) : (word >> (8 * i) & 0xff) >= MIN_TOP_HASH) << i;
 	return full;
 }
 
@@ -200,6 +232,7 @@ static __always_inline bool swiss_map_next(struct header_scan *scan, const struc
 {
 	struct group_cursor *at = &scan->at;
 	__u32 size = go->group_size;
+	struct go_pair groups;
 	__u64 table = 0;
 
 	if (at->next_group > at->last_group) {
@@ -212,34 +245,26 @@ static __always_inline bool swiss_map_next(struct header_scan *scan, const struc
 		}
 		at->seen_table = table;
 		at->next_group = 0;
-		if (!go_read_field(&at->groups, 8, table, go->table_groups) ||
-		    !go_read_field(&at->last_group, 8, table, go->table_groups_mask))
+		if (!go_read_pair(&groups, table, go->table_groups, go->table_groups_mask))
 			return false;
+		at->groups = groups.first;
+		at->last_group = groups.second;
 	}
 	if (!go_read_object(scan->group, sizeof(scan->group), size, at->groups + at->next_group++ * size))
 		return false;
-	scan->full = slots_in_use(scan->group, true);
+	scan->full = slots_in_use(scan->group[0], true);
 	return true;
 }
 
 static __always_inline bool swiss_map_begin(struct header_scan *scan, const struct header_map_layout *go, __u64 map)
 {
 	struct group_cursor *at = &scan->at;
+	struct go_pair directory;
 
-	struct {
-		__u64 pointer, length;
-	} directory = {};
-
-	/* Neighbours in every version so far: one read instead of two. */
-	if (go->map_directory_length == go->map_directory + 8) {
-		if (!go_read_field(&directory, sizeof(directory), map, go->map_directory))
-			return false;
-	} else if (!go_read_field(&directory.pointer, 8, map, go->map_directory) ||
-		   !go_read_field(&directory.length, 8, map, go->map_directory_length)) {
+	if (!go_read_pair(&directory, map, go->map_directory, go->map_directory_length))
 		return false;
-	}
-	at->directory = directory.pointer;
-	at->tables = directory.length;
+	at->directory = directory.first;
+	at->tables = directory.second;
 	at->next_table = 0;
 	at->seen_table = 0;
 	at->groups = at->directory;
@@ -271,8 +296,8 @@ static __always_inline bool hash_map_next(struct header_scan *scan)
 	}
 	if (!go_read_object(scan->group, sizeof(scan->group), BUCKET_SIZE, at->bucket))
 		return false;
-	scan->full = slots_in_use(scan->group, false);
-	__builtin_memcpy(&at->bucket, scan->group + BUCKET_OVERFLOW, sizeof(at->bucket));
+	scan->full = slots_in_use(scan->group[0], false);
+	at->bucket = scan->group[BUCKET_OVERFLOW / 8];
 	return true;
 }
 
@@ -296,7 +321,7 @@ static __always_inline bool hash_map_begin(struct header_scan *scan, const struc
 	return at->buckets;
 }
 
-/* Go to the next group of a scan and look at its entries; 0 at the end. A global function, which the verifier goes
+/* Go to the next group of a scan and look at its entries; 0 where it was the last. A global function, which the verifier goes
  * through once and not once for each group; so it takes the key of the scan, and not the scan (pointers to memory: only
  * since kernel 5.12). */
 __noinline int header_scan_step(__u64 process, __u64 goid, __u32 slot)
@@ -310,7 +335,8 @@ __noinline int header_scan_step(__u64 process, __u64 goid, __u32 slot)
 	if (!(scan->swiss ? swiss_map_next(scan, go) : hash_map_next(scan)))
 		return 0;
 	group_scan(scan);
-	return 1;
+	return scan->swiss ? scan->at.next_group <= scan->at.last_group || scan->at.next_table < scan->at.tables
+			   : scan->at.bucket || scan->at.next_bucket <= scan->at.last_bucket || scan->at.old_buckets;
 }
 
 /* Look through the http.Header at `map`. What was found is in the scan's values and lines. */
@@ -324,6 +350,7 @@ static __always_inline struct header_scan *http_headers_find(const struct hit *h
 		return NULL;
 	__builtin_memset(scan->values, 0, sizeof(scan->values));
 	__builtin_memset(scan->lines, 0, sizeof(scan->lines));
+	scan->near_at = 0;
 	scan->swiss = go->map_directory != GO_UNKNOWN;
 	if (!map || !(scan->swiss ? swiss_map_begin(scan, go, map) : hash_map_begin(scan, go, map)))
 		return scan;

@@ -23,6 +23,11 @@ struct pt_regs {
 #error "compile with -D__TARGET_ARCH_x86 or -D__TARGET_ARCH_arm64"
 #endif
 
+/* Words that may lie anywhere and be of any type: the compiler takes what it does not know to be aligned apart into bytes,
+ * which neither of the architectures needs. */
+typedef __u64 __attribute__((may_alias)) any_u64;
+typedef __u32 __attribute__((may_alias)) any_u32;
+
 /* Kernel structures, found by name in the running kernel's BTF when an object is loaded. */
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 

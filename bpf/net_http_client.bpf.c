@@ -230,7 +230,7 @@ int http_client_end(struct pt_regs *ctx)
 
 	if (!hit_begin(&hit, ctx) || !(go = layout_of(&hit)))
 		return 0;
-	goroutine = goroutine_find(&hit);
+	goroutine = hit.goroutine;
 	if (!goroutine)
 		return 0;
 	span = span_returned(&hit, goroutine, http_client_record_kind);

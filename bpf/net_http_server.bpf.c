@@ -136,8 +136,7 @@ static __always_inline bool traceparent_read(struct traceparent *text, const str
 }
 
 /* A request begins: open its span, and note what it says of itself. */
-static __always_inline struct http_server_request *server_start(const struct hit *hit,
-								const struct http_server_layout *go,
+static __always_inline struct http_server_request *server_start(struct hit *hit, const struct http_server_layout *go,
 								const struct request_fields *fields, __u64 request,
 								__u64 writer)
 {
@@ -268,7 +267,7 @@ static __always_inline void server_end(void *ctx, const struct hit *hit, const s
 static __always_inline bool server_current(const struct hit *hit, struct goroutine **goroutine, struct span **span,
 					   struct http_server_request **entry)
 {
-	*goroutine = goroutine_find(hit);
+	*goroutine = hit->goroutine;
 	if (!*goroutine)
 		return false;
 	*span = span_find(*goroutine, http_server_record_kind);
@@ -294,14 +293,13 @@ int http_server_start(struct pt_regs *ctx)
 	const struct http_server_layout *go;
 	struct http_server_request *entry;
 	__u64 request = GO_ARG_4(ctx);
-	struct goroutine *goroutine;
 	struct span *span;
 	struct hit hit;
 
 	if (!hit_begin(&hit, ctx) || !(go = layout_of(&hit)))
 		return 0;
 	/* An HTTP/2 request on its way to the handler: from here on it is an *http.Request in every Go version. */
-	if ((goroutine = goroutine_find(&hit)) && (span = span_find(goroutine, http_server_record_kind)) &&
+	if (hit.goroutine && (span = span_find(hit.goroutine, http_server_record_kind)) &&
 	    (entry = bpf_map_lookup_elem(&http_server_requests, &hit.key)) && entry->writer) {
 		entry->request = request;
 		return 0;

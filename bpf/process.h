@@ -43,9 +43,9 @@ static __always_inline __u32 current_tgid(void)
 	return bpf_get_current_pid_tgid() >> 32;
 }
 
-static __always_inline const struct process *current_process(void)
+/* NULL, and counted, where the process is not traced. */
+static __always_inline const struct process *process_of(__u32 tgid)
 {
-	__u32 tgid = current_tgid();
 	const struct process *process = bpf_map_lookup_elem(&processes, &tgid);
 
 	if (process && process->wanted)

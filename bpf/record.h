@@ -43,6 +43,8 @@ struct {
 	__uint(max_entries, 1 << 22);
 } records SEC(".maps");
 
+#define WAKEUP_BAND 4096 /* bytes beyond wakeup_bytes; longer than any record, so that none leaps over it */
+
 /* Send `length` bytes of `record`. Without a wake-up, which would cost more than all the rest (docs/performance.md):
  * the agent drains on a timer, and is woken only for `urgent` records and when the ring fills. */
 static __always_inline void submit(void *ctx, void *record, __u64 length, bool urgent)
@@ -50,9 +52,12 @@ static __always_inline void submit(void *ctx, void *record, __u64 length, bool u
 	long error;
 
 	if (use_ring_buffer) {
+		__u64 waiting = urgent ? 0 : bpf_ringbuf_query(&records, BPF_RB_AVAIL_DATA);
 		__u64 flags = BPF_RB_NO_WAKEUP;
 
-		if (urgent || bpf_ringbuf_query(&records, BPF_RB_AVAIL_DATA) >= wakeup_bytes)
+		/* Once and again as so much more waits, and not by each record from there on: of an agent that has no
+		 * processor to run on, nothing comes sooner by more wake-ups. */
+		if (urgent || (waiting >= wakeup_bytes && (waiting & (wakeup_bytes - 1)) < WAKEUP_BAND))
 			flags = BPF_RB_FORCE_WAKEUP;
 		error = bpf_ringbuf_output(&records, record, length, flags);
 	} else {

@@ -52,16 +52,19 @@ struct {
 struct hit {
 	const struct process *process;
 	const struct runtime_layout *go;
+	struct goroutine *goroutine; /* NULL: it has no span open, and had none lately */
 	struct goroutine_key key;
 	__u64 g; /* *runtime.g */
 	__u64 sp;
+	__u32 tgid;
 };
 
 /* False where the process, or this library in it, is not traced, or the goroutine cannot be told. */
 static __always_inline bool hit_begin(struct hit *hit, struct pt_regs *ctx)
 {
 	use_stack_of_thread(ctx);
-	hit->process = current_process();
+	hit->tgid = current_tgid();
+	hit->process = process_of(hit->tgid);
 	if (!hit->process || hit->process->libraries_off & library_bit)
 		return false;
 	hit->go = bpf_map_lookup_elem(&runtime_layouts, &hit->process->slot);
@@ -70,7 +73,10 @@ static __always_inline bool hit_begin(struct hit *hit, struct pt_regs *ctx)
 	hit->key.process = hit->process->id;
 	hit->g = GO_G(ctx);
 	hit->sp = GO_SP(ctx);
-	return go_read_field(&hit->key.goid, sizeof(hit->key.goid), hit->g, hit->go->g_goid);
+	if (!go_read_field(&hit->key.goid, sizeof(hit->key.goid), hit->g, hit->go->g_goid))
+		return false;
+	hit->goroutine = bpf_map_lookup_elem(&goroutines, &hit->key);
+	return true;
 }
 
 /* Is the goroutine of this hit running deferred functions because of a panic, or of runtime.Goexit? */
@@ -81,24 +87,19 @@ static __always_inline bool is_panicking(struct pt_regs *ctx, const struct runti
 	return go_read_field(&panic, sizeof(panic), GO_G(ctx), go->g_panic) && panic;
 }
 
-static __always_inline struct goroutine *goroutine_find(const struct hit *hit)
+static __always_inline struct goroutine *goroutine_find_or_add(struct hit *hit)
 {
-	return bpf_map_lookup_elem(&goroutines, &hit->key);
-}
-
-static __always_inline struct goroutine *goroutine_find_or_add(const struct hit *hit)
-{
-	struct goroutine *goroutine = goroutine_find(hit);
 	__u32 zero = 0;
 	void *empty;
 
-	if (goroutine)
-		return goroutine;
+	if (hit->goroutine)
+		return hit->goroutine;
 	empty = bpf_map_lookup_elem(&empty_goroutine, &zero);
 	if (!empty)
 		return NULL;
 	bpf_map_update_elem(&goroutines, &hit->key, empty, BPF_ANY);
-	return goroutine_find(hit);
+	hit->goroutine = bpf_map_lookup_elem(&goroutines, &hit->key);
+	return hit->goroutine;
 }
 
 /* The innermost open span of `kind`, or NULL. Spans above it are of calls that have not come back. */
@@ -308,7 +309,7 @@ static __always_inline void span_pop(struct goroutine *goroutine, struct span *s
 static __always_inline void span_record(const struct hit *hit, const struct span *span, struct record_header *header)
 {
 	header->kind = span->kind;
-	header->tgid = current_tgid();
+	header->tgid = hit->tgid;
 	header->slot = hit->process->slot;
 	header->flags = span->flags;
 	header->process = hit->process->id;

@@ -39,10 +39,7 @@ static __always_inline __u32 hex_to_bytes(__u64 digits, __u64 *bad)
 
 static __always_inline __u64 load_u64(const char *from)
 {
-	__u64 value;
-
-	__builtin_memcpy(&value, from, sizeof(value));
-	return value;
+	return *(const any_u64 *)from;
 }
 
 /* `length` is that of the header's value. A version later than 00 may be longer, if a dash follows. */
@@ -79,10 +76,7 @@ static __always_inline bool traceparent_parse(const struct traceparent *text, __
 static __always_inline void random_id(__u8 *to, int size)
 {
 #pragma unroll
-	for (int i = 0; i < size; i += 4) {
-		__u32 word = bpf_get_prandom_u32();
-
-		__builtin_memcpy(to + i, &word, 4);
-	}
+	for (int i = 0; i < size; i += 4)
+		*(any_u32 *)(to + i) = bpf_get_prandom_u32();
 	to[size - 1] |= !to[0];
 }
