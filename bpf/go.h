@@ -142,10 +142,12 @@ static __always_inline bool go_window_read(struct go_window *window, __u64 base)
 /* A word of the struct at `base`, from the window where that has it; 0 where it is not known. */
 static __always_inline __u64 go_window_word(const struct go_window *window, __u64 base, go_offset offset)
 {
-	__u64 word = 0;
+	__u64 word = 0, at = offset;
 
-	if (offset < WINDOW_BYTES && !(offset & 7))
-		return window->words[(offset >> 3) & (WINDOW_WORDS - 1)];
+	if (offset < WINDOW_BYTES && !(offset & 7)) {
+		MASK(at, WINDOW_BYTES - 8);
+		return *(const __u64 *)((const char *)window->words + at);
+	}
 	go_read_field(&word, sizeof(word), base, offset);
 	return word;
 }

@@ -98,8 +98,8 @@ struct group_cursor {
 	__u64 buckets, last_bucket, next_bucket, bucket, old_buckets, last_old_bucket; /* hash map */
 };
 
-#define GROUP_WORDS 64
-#define NEAR_WORDS  32
+#define GROUP_MAX  512 /* bytes, a power of two */
+#define NEAR_WORDS 32
 
 /* One look through an http.Header. It lies in a map, one entry a goroutine: not one a processor, as on preemptible
  * kernels from 6.0 another thread may run a program here in the middle of this one; and not on the stack, which is too
@@ -109,7 +109,7 @@ struct header_scan {
 	__u64 lines[HEADERS]; /* found: how many lines of that name */
 	struct group_cursor at;
 	struct group_shape shape;
-	__u64 group[GROUP_WORDS]; /* the group or bucket that is looked at */
+	__u64 group[GROUP_MAX / 8 + 1]; /* the group or bucket that is looked at; a word more than it can be */
 	__u64 near
 	    [NEAR_WORDS]; /* what lies at `near_at`: the lines of the first header that was found, and its neighbours */
 	__u64 near_at;
@@ -171,18 +171,19 @@ static __always_inline void first_line(struct header_scan *scan, struct go_strin
 		scan->near_at = address;
 		from = 0;
 	}
-	if (from <= sizeof(scan->near) - sizeof(*line) && !(from & 7)) {
-		line->data = scan->near[from >> 3 & (NEAR_WORDS - 1)];
-		line->length = scan->near[((from >> 3) + 1) & (NEAR_WORDS - 1)];
+	if (from < sizeof(scan->near) && !(from % sizeof(*line))) {
+		MASK(from, sizeof(scan->near) - sizeof(*line));
+		*line = *(const struct go_string *)((const char *)scan->near + from);
 	} else {
 		go_read(line, sizeof(*line), address);
 	}
 }
 
-/* A word of the group, `at` bytes from its start; 0 beyond its end. */
-static __always_inline __u64 group_word(const struct header_scan *scan, __u32 at)
+/* A word of the group, `at` bytes from its start. */
+static __always_inline __u64 group_word(const struct header_scan *scan, __u64 at)
 {
-	return at <= sizeof(scan->group) - 8 ? *(const any_u64 *)((const char *)scan->group + at) : 0;
+	MASK(at, GROUP_MAX - 1);
+	return *(const any_u64 *)((const char *)scan->group + at);
 }
 
 /* Look at the entries of the scan's current group. */
@@ -250,7 +251,7 @@ static __always_inline bool swiss_map_next(struct header_scan *scan, const struc
 		at->groups = groups.first;
 		at->last_group = groups.second;
 	}
-	if (!go_read_object(scan->group, sizeof(scan->group), size, at->groups + at->next_group++ * size))
+	if (!go_read_object(scan->group, GROUP_MAX, size, at->groups + at->next_group++ * size))
 		return false;
 	scan->full = slots_in_use(scan->group[0], true);
 	return true;
@@ -294,7 +295,7 @@ static __always_inline bool hash_map_next(struct header_scan *scan)
 		}
 		at->bucket = at->buckets + at->next_bucket++ * BUCKET_SIZE;
 	}
-	if (!go_read_object(scan->group, sizeof(scan->group), BUCKET_SIZE, at->bucket))
+	if (!go_read_object(scan->group, GROUP_MAX, BUCKET_SIZE, at->bucket))
 		return false;
 	scan->full = slots_in_use(scan->group[0], false);
 	at->bucket = scan->group[BUCKET_OVERFLOW / 8];

@@ -23,6 +23,11 @@ struct pt_regs {
 #error "compile with -D__TARGET_ARCH_x86 or -D__TARGET_ARCH_arm64"
 #endif
 
+/* Bound a register, a variable of 64 bits, where the verifier sees it. Written in C, the compiler leaves out what it has
+ * proved by itself, or makes an address before it compares; Linux 5.10 follows neither. */
+#define MASK(value, mask) asm volatile("%0 &= %1" : "+r"(value) : "i"(mask))
+#define CLAMP(value, max) asm volatile("if %0 <= %1 goto +1\n\t%0 = %1" : "+r"(value) : "i"(max))
+
 /* Words that may lie anywhere and be of any type: the compiler takes what it does not know to be aligned apart into bytes,
  * which neither of the architectures needs. */
 typedef __u64 __attribute__((may_alias)) any_u64;

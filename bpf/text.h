@@ -23,15 +23,13 @@ static __always_inline void text_append(void *record, __u32 size, struct text *t
 		text->length = TEXT_CUT;
 		length = limit;
 	}
-	/* The compiler knows better than to compare twice; the verifier must see both bounds on these very registers. */
-	asm volatile("" : "+r"(length), "+r"(at));
-	if (length > limit)
-		return;
 	if (at > size - limit) {
 		count(COUNTER_TEXTS_CUT);
 		text->length = TEXT_CUT;
 		return;
 	}
+	CLAMP(length, limit);
+	CLAMP(at, size - limit);
 	if (!go_read((char *)record + at, length, string->data))
 		return;
 	text->length |= length;
