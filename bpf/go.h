@@ -145,7 +145,7 @@ static __always_inline __u64 go_window_word(const struct go_window *window, __u6
 	__u64 word = 0, at = offset;
 
 	if (offset < WINDOW_BYTES && !(offset & 7)) {
-		MASK(at, WINDOW_BYTES - 8);
+		MASK(at, sizeof(window->words) - 8);
 		return *(const __u64 *)((const char *)window->words + at);
 	}
 	go_read_field(&word, sizeof(word), base, offset);

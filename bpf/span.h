@@ -171,11 +171,14 @@ static __always_inline void spans_drop_stale(struct goroutine *goroutine, __u64 
 {
 #pragma unroll
 	for (int i = 0; i < SPAN_DEPTH; i++) {
-		__u32 depth = goroutine->depth;
+		__u64 top = goroutine->depth - 1ULL;
 
-		if (!depth || depth > SPAN_DEPTH || !stack || goroutine->spans[depth - 1].stack < stack)
+		if (top >= SPAN_DEPTH || !stack)
 			return;
-		goroutine->depth = depth - 1;
+		MASK(top, SPAN_DEPTH - 1);
+		if (goroutine->spans[top].stack < stack)
+			return;
+		goroutine->depth = top;
 		count(COUNTER_SPANS_ABANDONED);
 	}
 }
