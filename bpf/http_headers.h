@@ -115,7 +115,9 @@ struct header_scan {
 	__u64 near_at;
 	__u32 swiss; /* what kind of map it is */
 	__u32 full; /* those of its 8 slots that are in use, a bit each; 0: nothing to look at */
+	union header_text name; /* of the entry that is looked at; the stack has no room */
 	struct traceparent traceparent; /* room to parse one */
+	struct trace_context remote; /* what it says */
 };
 
 struct {
@@ -194,7 +196,7 @@ static __always_inline void group_scan(struct header_scan *scan)
 	for (__u32 i = 0; i < GROUP_SLOTS; i++) {
 		__u32 at_key = scan->shape.keys + i * scan->shape.key_stride;
 		__u32 at_elem = scan->shape.elems + i * scan->shape.elem_stride;
-		union header_text name = {};
+		union header_text *name = &scan->name;
 		__u64 length, lines;
 		__u32 header;
 
@@ -203,9 +205,10 @@ static __always_inline void group_scan(struct header_scan *scan)
 		length = group_word(scan, at_key + 8);
 		if (length > 17 || !(HEADER_LENGTHS >> length & 1))
 			continue;
-		if (!go_read(name.bytes, length, group_word(scan, at_key)))
+		*name = (union header_text){};
+		if (!go_read(name->bytes, length, group_word(scan, at_key)))
 			continue;
-		header = header_of(&name, length);
+		header = header_of(name, length);
 		if (header >= HEADERS)
 			continue;
 		lines = group_word(scan, at_elem + 8);

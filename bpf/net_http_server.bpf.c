@@ -141,13 +141,12 @@ static __always_inline struct http_server_request *server_start(struct hit *hit,
 								__u64 writer)
 {
 	struct go_string method, target, text;
-	struct trace_context remote = {};
+	const struct trace_context *remote = NULL;
 	struct http_server_request *entry;
 	struct http_server_record *record;
 	struct goroutine *goroutine;
 	struct header_scan *headers;
 	const struct go_window *window;
-	bool has_remote = false;
 	struct span *span;
 
 	goroutine = goroutine_find_or_add(hit);
@@ -175,9 +174,10 @@ static __always_inline struct http_server_request *server_start(struct hit *hit,
 	if (!headers)
 		return NULL;
 	/* Two lines of it are none: W3C Trace Context, 3.3. */
-	if (headers->lines[HEADER_TRACEPARENT] == 1)
-		has_remote = traceparent_read(&headers->traceparent, &headers->values[HEADER_TRACEPARENT], &remote);
-	span = span_enter(hit, goroutine, http_server_record_kind, has_remote ? &remote : NULL);
+	if (headers->lines[HEADER_TRACEPARENT] == 1 &&
+	    traceparent_read(&headers->traceparent, &headers->values[HEADER_TRACEPARENT], &headers->remote))
+		remote = &headers->remote;
+	span = span_enter(hit, goroutine, http_server_record_kind, remote);
 	if (span)
 		context_note(hit->key.process, hit->key.goid, go_window_word(window, request, fields->context),
 			     &span->context);
@@ -210,7 +210,7 @@ static __always_inline struct http_server_request *server_start(struct hit *hit,
 		    FORWARDED_FOR_MAX);
 	text_append(record, RECORD_MAX, &record->forwarded, &headers->values[HEADER_FORWARDED], FORWARDED_MAX);
 	record->tracestate.length = 0;
-	if (has_remote)
+	if (remote)
 		text_append(record, RECORD_MAX, &record->tracestate, &headers->values[HEADER_TRACESTATE],
 			    TRACESTATE_MAX);
 	entry->route_at = record->header.length;
