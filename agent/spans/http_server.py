@@ -1,25 +1,22 @@
 """SERVER spans from the records of net/http servers, by OpenTelemetry's stable HTTP conventions.
 
 The encoding of a span is that of what repeats from request to request (method, host, user agent, route, status), made
-once and kept, followed by that of what doesn't: two encodings of a message, one behind the other, are that of both
-merged (protobuf, "Encoding", last one wins; repeated fields are appended). So a span costs a lookup, the setting of a
-dozen fields, and one small serialisation.
+once and kept, the same of its target, of its peer and of its client, and that of its ids and times: encodings of a
+message, one behind the other, are that of all merged (protobuf, "Encoding", last one wins; repeated fields are
+appended). So a span costs a few lookups, and the putting together of bytes.
 """
 
 from __future__ import annotations
 
 from operator import itemgetter
 
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from agent.kernel.formats import Format
 from agent.spans.http import (
     DEFAULT_PORTS,
     KNOWN_METHODS,
-    Authority,
     Forwarded,
-    Target,
     is_address,
     parse_authority,
     parse_forwarded,
@@ -33,7 +30,7 @@ from agent.spans.records import (
     TEXT_CUT,
     Encoder,
 )
-from agent.spans.template import HEADER, fill, remember, set_attribute
+from agent.spans.template import HEADER, encode_attributes, encode_header, remember, set_attribute
 
 ERROR_PANIC = "panic"
 """error.type of a request whose handler did not return."""
@@ -53,21 +50,6 @@ def http_server_encoder(record: Format) -> Encoder:
     return _HttpServerEncoder(record).encode
 
 
-class _Variable:
-    """A message for what changes from span to span, filled anew for each."""
-
-    def __init__(self, *, query: bool, client: bool, peer: bool) -> None:
-        self.span = Span()
-        self.path = self._attribute("url.path")
-        self.client = self._attribute("client.address") if client else None
-        self.peer = self._attribute("network.peer.address") if peer else None
-        self.peer_port = self._attribute("network.peer.port") if peer else None
-        self.query = self._attribute("url.query") if query else None
-
-    def _attribute(self, name: str) -> AnyValue:
-        return self.span.attributes.add(key=name).value
-
-
 class _HttpServerEncoder:
     """Keeps what repeats: encoded templates, and targets and addresses taken apart."""
 
@@ -82,14 +64,10 @@ class _HttpServerEncoder:
         # The bytes of all numbers, and of where the texts of a template lie, are a part of its key.
         self._key = slice(offset["status"], offset["target.offset"])
         self._templates: dict[bytes, bytes] = {}
-        self._targets: dict[bytes, Target] = {}
-        self._peers: dict[bytes, Authority] = {}
-        self._variables = {
-            (query, client, peer): _Variable(query=query, client=client, peer=peer)
-            for query in (False, True)
-            for client in (False, True)
-            for peer in (False, True)
-        }
+        self._targets: dict[bytes, bytes] = {}
+        self._peers: dict[bytes, tuple[bytes, bytes]] = {}
+        self._clients: dict[bytes, bytes] = {}
+        self._trace_states: dict[bytes, bytes] = {}
 
     def encode(self, record: bytes, clock: int) -> bytes:
         """Make the encoded span of a record; `clock` ns are added to its times to make them Unix time."""
@@ -131,38 +109,40 @@ class _HttpServerEncoder:
         raw = record[target_at : target_at + (target_length & _LENGTH)]
         target = self._targets.get(raw)
         if target is None:
-            target = parse_target(text_of(raw))
-            target = Target(target.path, redact_query(target.query))
+            target = _target(raw)
             remember(self._targets, raw, target)
         raw = record[peer_at : peer_at + (peer_length & _LENGTH)]
         peer = self._peers.get(raw)
         if peer is None:
-            peer = parse_authority(text_of(raw))
+            peer = _peer(raw)
             remember(self._peers, raw, peer)
-
-        # A peer without a port is a Unix socket, often of a proxy that tells the client's address.
-        client = peer.host if peer.port is not None else ""
+        of_peer, client = peer
         if forwarded_length or forwarded_for_length:
             raw = record[forwarded_for_at : forwarded_for_at + (forwarded_for_length & _LENGTH)]
-            client = _forwarded_client(forwarded, raw) or client
+            client = self._forwarded_client(forwarded, raw) or client
 
-        variable = self._variables[target.query != "", client != "", peer.port is not None]
-        span = variable.span
-        fill(span, clock, *header)
+        encoded = encode_header(clock, *header) + template + target + of_peer + client
         if tracestate_length:
             raw = record[tracestate_at : tracestate_at + (tracestate_length & _LENGTH)]
-            span.trace_state = _trace_state(raw, tracestate_length)
-        elif span.trace_state:
-            span.trace_state = ""  # setting it costs more than looking
-        variable.path.string_value = target.path
-        if variable.query is not None:
-            variable.query.string_value = target.query
-        if variable.client is not None:
-            variable.client.string_value = client
-        if variable.peer is not None and variable.peer_port is not None:
-            variable.peer.string_value = peer.host
-            variable.peer_port.int_value = peer.port or 0
-        return template + span.SerializeToString()
+            encoded += self._trace_state(raw, tracestate_length)
+        return encoded
+
+    def _forwarded_client(self, forwarded: bytes, forwarded_for: bytes) -> bytes:
+        key = forwarded + b"\0" + forwarded_for
+        client = self._clients.get(key)
+        if client is None:
+            address = _client_of(forwarded, forwarded_for)
+            client = encode_attributes({"client.address": address}) if address else b""
+            remember(self._clients, key, client)
+        return client
+
+    def _trace_state(self, raw: bytes, length: int) -> bytes:
+        key = raw + length.to_bytes(2, "little")
+        state = self._trace_states.get(key)
+        if state is None:
+            state = Span(trace_state=_trace_state(raw, length)).SerializeToString()
+            remember(self._trace_states, key, state)
+        return state
 
     def _template(
         self, record: bytes, fields: tuple[object, ...], raw_route: bytes, raw_forwarded: bytes
@@ -216,7 +196,24 @@ class _HttpServerEncoder:
         return span.SerializeToString()
 
 
-def _forwarded_client(forwarded: bytes, forwarded_for: bytes) -> str:
+def _target(raw: bytes) -> bytes:
+    target = parse_target(text_of(raw))
+    query = redact_query(target.query)
+    return encode_attributes({"url.path": target.path, **({"url.query": query} if query else {})})
+
+
+def _peer(raw: bytes) -> tuple[bytes, bytes]:
+    """The attributes of the connection's other end, and of a client that is no other."""
+    peer = parse_authority(text_of(raw))
+    if peer.port is None:  # a Unix socket, often of a proxy that tells the client's address
+        return b"", b""
+    attributes: dict[str, str | int] = {"network.peer.address": peer.host, "network.peer.port": peer.port}
+    return encode_attributes(attributes), encode_attributes(
+        {"client.address": peer.host} if peer.host else {}
+    )
+
+
+def _client_of(forwarded: bytes, forwarded_for: bytes) -> str:
     """The client's address as proxies tell it, by Forwarded or by X-Forwarded-For; "" where that is none."""
     for host in (
         parse_forwarded(text_of(forwarded)).client,

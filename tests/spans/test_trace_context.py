@@ -19,6 +19,8 @@ KERNEL = """
 typedef uint8_t __u8;
 typedef uint32_t __u32;
 typedef uint64_t __u64;
+typedef uint32_t __attribute__((may_alias, aligned(1))) any_u32;
+typedef uint64_t __attribute__((may_alias, aligned(1))) any_u64;
 #define __always_inline inline __attribute__((always_inline))
 static inline __u32 bpf_get_prandom_u32(void) { return 0; }
 """
