@@ -30,7 +30,7 @@ int gin_handle(struct pt_regs *ctx)
 		return 0;
 	/* Handlers pass it on as a context.Context. The server's span is the outermost of its goroutine. Its first words
 	 * are those of the response, so a Context that serves another request by then is not taken for this one. */
-	goroutine = goroutine_find(&hit);
+	goroutine = hit.goroutine;
 	if (goroutine && goroutine->depth)
 		context_note(hit.key.process, hit.key.goid, GO_ARG_2(ctx), &goroutine->spans[0].context);
 	if (!request->recorded)
