@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from agent import log as logging
-from agent.config import Config, ConfigError, change
+from agent.config import Config, ConfigError, Metrics, change
 from agent.kernel.errors import KernelError
 from agent.kernel.features import features
 from agent.kernel.programs import Programs
@@ -20,6 +20,8 @@ from agent.kernel.tracefs import find as find_tracefs
 from agent.libraries import LIBRARIES
 from agent.log import Event, Logger, emit
 from agent.memory import give_back
+from agent.metrics.gather import Gatherer
+from agent.metrics.report import MetricsReporter
 from agent.notify import Notifier
 from agent.offsets.resolve import Resolver
 from agent.offsets.table import TableError, load
@@ -146,6 +148,21 @@ class Daemon:
         self._started_kind = kinds["process_exec_record"]
         self._ended_kind = kinds["process_exit_record"]
         self._lost: dict[str, int] = {}
+        self._metrics: MetricsReporter | None = None
+
+    def _report(self, settings: Metrics) -> None:
+        """Begin to report the agent's own metrics, and end what was begun before."""
+        if self._metrics is not None:
+            self._metrics.close()
+        gatherer = Gatherer(
+            self._programs,
+            self._tracer,
+            self._pipeline,
+            self._sink,
+            self.losses,
+            bpf_statistics=settings.bpf_statistics,
+        )
+        self._metrics = MetricsReporter(settings, gatherer, self._log)
 
     @contextmanager
     def answering(self) -> Iterator[None]:
@@ -187,6 +204,7 @@ class Daemon:
         watchdog = _Timer(self._notifier.watchdog_interval or float("inf"))
         if self._config.discovery.enabled:
             self._tracer.scan()
+        self._report(self._config.metrics)
         self._log.info("gospan is tracing", **self._summary())
         self._notifier.ready(self._sentence())
         give_back()
@@ -249,6 +267,8 @@ class Daemon:
             logging.configure(new.log.level, new.log.format)
         if new.export != old.export:
             self._sink.reconfigure(new.export)
+        if new.metrics != old.metrics:
+            self._report(new.metrics)
         if new.status != old.status:
             self._recent.resize(new.status.recent_spans)
         shared = ("discovery", "libraries", "sampler", "resource")
@@ -261,6 +281,7 @@ class Daemon:
         Processes are met before their spans are encoded, and forgotten after.
         """
         records = self._programs.reader.drain(_DRAIN_LIMIT)
+        self._pipeline.counts.records += len(records)
         spans, ended = [], []
         for record in records:
             kind = record_kind(record)
@@ -285,6 +306,8 @@ class Daemon:
     def _stop(self) -> int:
         self._notifier.stopping("sending the last spans")
         summary = self._summary()
+        if self._metrics is not None:
+            self._metrics.close()
         self._drain_all()
         self._sink.shutdown(_FLUSH_TIMEOUT)
         # Last, for it takes a tenth of a second a probe where there is no uprobe_multi, and systemd's patience may end.

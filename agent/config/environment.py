@@ -29,6 +29,15 @@ _OTLP_SUFFIXES = {
 OTEL_VARIABLES: dict[str, str] = {
     **{f"OTEL_EXPORTER_OTLP_{suffix}": path for suffix, path in _OTLP_SUFFIXES.items()},
     **{f"OTEL_EXPORTER_OTLP_TRACES_{suffix}": path for suffix, path in _OTLP_SUFFIXES.items()},
+    **{
+        f"OTEL_EXPORTER_OTLP_METRICS_{suffix}": f"metrics.{path[7:]}"
+        for suffix, path in _OTLP_SUFFIXES.items()
+    },
+    "OTEL_METRICS_EXPORTER": "metrics.exporters",
+    "OTEL_METRIC_EXPORT_INTERVAL": "metrics.interval",
+    "OTEL_METRIC_EXPORT_TIMEOUT": "metrics.timeout",
+    "OTEL_EXPORTER_PROMETHEUS_HOST": "metrics.prometheus_host",
+    "OTEL_EXPORTER_PROMETHEUS_PORT": "metrics.prometheus_port",
     "OTEL_TRACES_EXPORTER": "export.sink",
     "OTEL_BSP_MAX_QUEUE_SIZE": "export.queue_size",
     "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "export.batch_size",
@@ -42,7 +51,12 @@ OTEL_VARIABLES: dict[str, str] = {
     "OTEL_LOG_LEVEL": "log.level",
 }
 
-_IN_MILLISECONDS = frozenset({"export.timeout", "export.schedule_delay", "export.give_up_after"})
+_IN_MILLISECONDS = frozenset(
+    {
+        *("export.timeout", "export.schedule_delay", "export.give_up_after"),
+        *("metrics.timeout", "metrics.interval"),
+    }
+)
 
 
 def read_environment(environ: Mapping[str, str]) -> Layer:
@@ -52,7 +66,7 @@ def read_environment(environ: Mapping[str, str]) -> Layer:
         if environ.get(variable, "").strip():
             try:
                 text = _translate(path, environ[variable].strip())
-                if variable == "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT":
+                if variable in ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"):
                     text = _without_path(layer, variable, text)
                 layer.given.append(Given(path, text, variable, is_text=True))
             except ValueError as error:
@@ -77,9 +91,9 @@ def _translate(path: str, text: str) -> str:
     if path == "discovery.enabled":
         # The specification: only "true", in any case, is true; everything else is false.
         return "false" if text.lower() == "true" else "true"
-    if path == "export.insecure":
+    if path in ("export.insecure", "metrics.insecure"):
         return "true" if text.lower() == "true" else "false"
-    if path == "export.protocol" and text.lower() == "http/json":
+    if path in ("export.protocol", "metrics.protocol") and text.lower() == "http/json":
         raise ValueError("http/json isn't implemented; use http/protobuf or grpc")
     return text
 
@@ -90,7 +104,8 @@ def _without_path(layer: Layer, variable: str, text: str) -> str:
     host, _, path = rest.partition("/")
     if not path:
         return text
-    layer.given.append(Given("export.path", f"/{path}", variable, is_text=True))
+    section = "export" if "_TRACES_" in variable else "metrics"
+    layer.given.append(Given(f"{section}.path", f"/{path}", variable, is_text=True))
     return f"{scheme}://{host}"
 
 

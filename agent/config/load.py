@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from agent.config.destination import (
@@ -19,7 +19,7 @@ from agent.config.destination import (
 )
 from agent.config.environment import read_environment
 from agent.config.files import Given, Layer, Problem, nearest, read_file
-from agent.config.schema import BY_PATH, SECTIONS, Settings, Sink
+from agent.config.schema import BY_PATH, SECTIONS, Destination, Settings, Sink
 from agent.config.selectors import Sampler
 from agent.config.values import PlacedError
 
@@ -155,7 +155,34 @@ def _complete(config: Config, environ: Mapping[str, str], problems: list[Problem
             also.append(complete(destination, is_default=False, environ=environ))
         except DestinationError as error:
             problems.append(_about(config, before, error))
-    return replace(config, export=replace(export, also=tuple(also)), places=places)
+    config = replace(config, export=replace(export, also=tuple(also)), places=places)
+    return config if problems else _complete_metrics(config, environ, problems)
+
+
+def _complete_metrics(config: Config, environ: Mapping[str, str], problems: list[Problem]) -> Config:
+    """Let metrics go where spans go, unless they have an endpoint of their own.
+
+    Then only what was said for all signals (OTEL_EXPORTER_OTLP_*) holds for them too.
+    """
+    export, metrics = config.export, config.metrics
+    own = bool(metrics.endpoint)
+    if not own and export.sink is not Sink.OTLP:
+        return config
+    inherited = {}
+    for item in fields(Destination):
+        place = config.place(f"export.{item.name}")
+        general = place.startswith("OTEL_EXPORTER_OTLP_") and not place.startswith(
+            "OTEL_EXPORTER_OTLP_TRACES_"
+        )
+        if f"metrics.{item.name}" not in config.places and item.name != "path" and (general or not own):
+            inherited[item.name] = getattr(export, item.name)
+    metrics = replace(metrics, **inherited)
+    problems += [_about(config, "metrics.", error) for error in check_files(metrics)]
+    try:
+        metrics = complete(metrics, is_default=False, environ=environ)
+    except DestinationError as error:
+        problems.append(_about(config, "metrics.", error))
+    return replace(config, metrics=metrics)
 
 
 def _about(config: Config, before: str, error: DestinationError) -> Problem:

@@ -19,6 +19,7 @@ from agent.config.values import (
     ENDPOINT,
     FLAG,
     HEADERS,
+    OPTIONAL_ENDPOINT,
     PAIRS,
     TEXT,
     WORDS,
@@ -30,6 +31,7 @@ from agent.config.values import (
     one_of,
     parse_tables,
     size,
+    some_of,
     whole,
 )
 
@@ -77,6 +79,13 @@ class Compression(enum.Enum):
 
     NONE = "none"
     GZIP = "gzip"
+
+
+class MetricsExporter(enum.Enum):
+    """Where the agent's own metrics go (OTEL_METRICS_EXPORTER)."""
+
+    OTLP = "otlp"
+    PROMETHEUS = "prometheus"
 
 
 class BufferKind(enum.Enum):
@@ -220,6 +229,24 @@ class Export(Destination):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Metrics(Destination):
+    """The agent's own metrics. What is left out is as in [export], unless there is an endpoint of their own."""
+
+    exporters: tuple[MetricsExporter, ...] = key(
+        (MetricsExporter.OTLP,),
+        some_of(MetricsExporter),
+        "Where they go: to a collector, to whoever asks at the Prometheus port; empty: nowhere.",
+    )
+    endpoint: str = key("", OPTIONAL_ENDPOINT, "A collector for metrics. Default: that of [export].")
+    interval: float = key(60.0, duration(at_least=0.1, at_most=86400), "How often they are sent.")
+    prometheus_host: str = key("localhost", TEXT, "Where the Prometheus endpoint listens.")
+    prometheus_port: int = key(9464, whole(at_least=0, at_most=65535), "Its port; 0: any that is free.")
+    bpf_statistics: bool = key(
+        False, FLAG, "Have the kernel count runs and time of BPF programs, which costs each run some 20 ns."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Discovery:
     """Which processes are traced, and how."""
 
@@ -359,6 +386,7 @@ class Settings:
     http: Http = field(default_factory=Http)
     sampler: Sampling = field(default_factory=Sampling)
     resource: Resources = field(default_factory=Resources)
+    metrics: Metrics = field(default_factory=Metrics)
     log: Log = field(default_factory=Log)
     status: Status = field(default_factory=Status)
 

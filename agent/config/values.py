@@ -213,6 +213,29 @@ def one_of(choices: type[E], *, aliases: Mapping[str, E] | None = None) -> Kind[
     return Kind(name=what, from_toml=from_toml, from_text=from_text, to_toml=lambda value: f'"{value.value}"')
 
 
+def some_of(choices: type[E]) -> Kind[tuple[E, ...]]:
+    """Make the kind of a list of words among the values of an enum; the text `none` is the empty list."""
+    one = one_of(choices)
+    what = "a list of " + ", ".join(str(choice.value) for choice in choices)
+
+    def from_words(words: tuple[str, ...], given: object) -> tuple[E, ...]:
+        try:
+            return tuple(dict.fromkeys(one.from_toml(word) for word in words))
+        except ValueError:
+            raise _wanted(what, given) from None
+
+    def from_text(text: str) -> tuple[E, ...]:
+        words = _words_from_text(text)
+        return () if words == ("none",) else from_words(words, text)
+
+    return Kind(
+        name=what,
+        from_toml=lambda value: from_words(_words_from_toml(value), value),
+        from_text=from_text,
+        to_toml=lambda value: WORDS.to_toml(tuple(str(choice.value) for choice in value)),
+    )
+
+
 # --- lists and tables of text -------------------------------------------------------------------------------
 
 
@@ -355,6 +378,12 @@ def _endpoint_from_text(text: str) -> str:
     return text.rstrip("/")
 
 
+OPTIONAL_ENDPOINT: Kind[str] = Kind(
+    name="address",
+    from_toml=lambda value: _endpoint_from_text(text) if (text := _text_from_toml(value)) else "",
+    from_text=lambda text: _endpoint_from_text(text) if text.strip() else "",
+    to_toml=toml_string,
+)
 ENDPOINT: Kind[str] = Kind(
     name="address",
     from_toml=lambda value: _endpoint_from_text(_text_from_toml(value)),

@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agent.config import Export
+from agent.config.destination import request_url
 from agent.log import Event, StateLog
-from agent.spans.delivery import Accepted, Backoff, Durations, Failed, Transport
+from agent.spans.delivery import Accepted, Backoff, Duration, Durations, Failed, Transport
 from agent.spans.otlp import Origin
 from agent.spans.queue import Batch, SpanQueue
 
@@ -42,6 +43,11 @@ class ExportStatus:
     requests: int
     retries: int
     held_bytes: int = 0
+    waiting: int = 0
+    capacity: int = 0
+    protocol: str = ""
+    server: Mapping[str, str | int] = field(default_factory=dict)
+    durations: Mapping[str, Duration] = field(default_factory=dict)
     failing_since: float | None = None
     last_error: str | None = None
 
@@ -155,12 +161,25 @@ class Exporter:
             sent=counts.sent,
             held=self._queue.held,
             held_bytes=self._queue.held_bytes,
+            waiting=self._queue.waiting,
+            capacity=self._settings.queue_size,
+            protocol="" if self._fixed_destination else self._settings.protocol.value,
+            server=self._server(),
+            durations=self.durations.by_code(),
             dropped={reason: count for reason, count in sorted(dropped.items()) if count},
             requests=counts.requests,
             retries=counts.retries,
             failing_since=counts.failing_since,
             last_error=counts.last_error,
         )
+
+    def _server(self) -> dict[str, str | int]:
+        """Give the collector's address and port, as attributes."""
+        endpoint = self._settings.endpoint
+        if self._fixed_destination or endpoint.startswith("unix:"):
+            return {}
+        host, port, _ = request_url(self._settings, "")
+        return {"server.address": host, "server.port": port}
 
     # --- the worker's side ---
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
@@ -35,6 +35,8 @@ class SpanCounts:
     made: int = 0
     unreadable: int = 0
     orphaned: int = 0
+    records: int = 0
+    by_library: dict[str, int] = field(default_factory=dict)
 
 
 class Pipeline:
@@ -98,6 +100,8 @@ class Pipeline:
                 continue
             self.counts.made += len(spans)
             self.made_by[key[0]] += len(spans)
+            name = self._encoders[key[1]][1].name
+            self.counts.by_library[name] = self.counts.by_library.get(name, 0) + len(spans)
             for put in self._sinks:
                 put(origin, spans)
 

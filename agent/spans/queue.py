@@ -189,6 +189,11 @@ class SpanQueue:
         return self._held
 
     @property
+    def waiting(self) -> int:
+        """The number of spans that wait."""
+        return self._waiting
+
+    @property
     def held_bytes(self) -> int:
         """What those spans take, encoded."""
         return self._held_bytes

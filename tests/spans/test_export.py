@@ -144,9 +144,20 @@ def test_what_arrives_is_what_was_put(start: Start, collector: Collector) -> Non
     assert collector.spans[0].kind == Span.SPAN_KIND_SERVER
     assert collector.metadata[0]["api-key"] == "k1"
     assert str(collector.metadata[0]["user-agent"]).startswith("gospan/")
-    assert exporter.status() == ExportStatus(
-        destination=f"http://127.0.0.1:{collector.port}", sent=70, held=0, dropped={}, requests=1, retries=0
+    status = exporter.status()
+    assert status == ExportStatus(
+        destination=f"http://127.0.0.1:{collector.port}",
+        sent=70,
+        held=0,
+        dropped={},
+        requests=1,
+        retries=0,
+        capacity=1000,
+        protocol="grpc",
+        server={"server.address": "127.0.0.1", "server.port": collector.port},
+        durations=status.durations,
     )
+    assert sum(status.durations[""].counts) == 1
 
 
 def test_batches_are_no_larger_than_configured_and_keep_order(start: Start, collector: Collector) -> None:

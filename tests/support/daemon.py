@@ -16,6 +16,7 @@ from pathlib import Path
 from socket import create_server
 from typing import IO, Any
 
+from opentelemetry.proto.metrics.v1.metrics_pb2 import HistogramDataPoint, NumberDataPoint
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
@@ -76,8 +77,8 @@ class Daemon:
         return self.messages[-1]
 
 
-def attributes(of: Resource | Span) -> dict[str, Any]:
-    """The attributes of a resource or a span; each name once."""
+def attributes(of: Resource | Span | NumberDataPoint | HistogramDataPoint) -> dict[str, Any]:
+    """The attributes of a resource, a span or a point; each name once."""
     values = {one.key: getattr(one.value, one.value.WhichOneof("value") or "") for one in of.attributes}
     assert len(values) == len(of.attributes)
     return values
