@@ -1,0 +1,163 @@
+"""What a real OpenTelemetry Collector receives from the exporter, told by what it passes on to a collector of ours."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+
+from agent.config import Compression, Export, Protocol
+from agent.spans.otlp import Chunk, encode_spans
+from agent.spans.sinks import Exporters, open_otlp
+from tests.spans.collector import Authority, Collector, make_authority, serving
+from tests.spans.test_export import origin, wait_until
+from tests.support.golang import build
+
+
+def full_span(number: int) -> Span:
+    """Make a span with everything that ours have."""
+    return Span(
+        trace_id=number.to_bytes(15, "big") + b"t",
+        span_id=number.to_bytes(7, "big") + b"s",
+        parent_span_id=bytes(7) + b"p",
+        flags=0x301,
+        name="GET /items/{id}",
+        kind=Span.SPAN_KIND_SERVER,
+        start_time_unix_nano=1_700_000_000_000_000_000 + number,
+        end_time_unix_nano=1_700_000_000_000_000_500 + number,
+        attributes=[
+            KeyValue(key="url.path", value=AnyValue(string_value=f"/items/{number}")),
+            KeyValue(key="http.response.status_code", value=AnyValue(int_value=500)),
+        ],
+        status=Status(code=Status.STATUS_CODE_ERROR),
+    )
+
+
+@dataclass
+class RealCollector:
+    """A running Collector: its ports, and the collector that gets what it got."""
+
+    ports: dict[tuple[Protocol, str], int]
+    beyond: Collector
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return make_authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def collector(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealCollector]:
+    with serving(Collector()) as beyond, running(authority, beyond, tmp_path_factory.mktemp("real")) as real:
+        yield real
+
+
+@contextmanager
+def running(authority: Authority, beyond: Collector, directory: Path) -> Iterator[RealCollector]:
+    """Start the Collector with receivers of three kinds, each by gRPC and HTTP: plain, TLS, and mutual TLS."""
+    program = build("collector")
+    key, certificate = authority.issue("server")
+    tls = {"cert_file": str(certificate), "key_file": str(key)}
+    kinds: dict[str, dict[str, object]] = {
+        "plain": {},
+        "tls": {"tls": tls},
+        "mutual": {"tls": tls | {"client_ca_file": str(authority.certificate)}},
+    }
+    numbers = iter(_free_ports(len(kinds) * len(Protocol)))
+    ports = {(protocol, kind): next(numbers) for kind in kinds for protocol in Protocol}
+    receivers = {
+        f"otlp/{kind}": {
+            "protocols": {
+                protocol.value.partition("/")[0]: {"endpoint": f"127.0.0.1:{ports[protocol, kind]}"}
+                | settings
+                for protocol in Protocol
+            }
+        }
+        for kind, settings in kinds.items()
+    }
+    exporter = {
+        "endpoint": f"127.0.0.1:{beyond.port}",
+        "tls": {"insecure": True},
+        "sending_queue": {"enabled": False},
+    }
+    pipeline = {"receivers": list(receivers), "exporters": ["otlp_grpc"]}
+    settings = {
+        "receivers": receivers,
+        "exporters": {"otlp_grpc": exporter},
+        "service": {"pipelines": {"traces": pipeline}},
+    }
+    # JSON is YAML.
+    (directory / "config.yaml").write_text(json.dumps(settings))
+    with (directory / "log").open("w") as log:
+        process = subprocess.Popen([program, "--config", f"file:{directory}/config.yaml"], stderr=log)
+    try:
+        deadline = time.monotonic() + 60
+        while "Everything is ready" not in (text := (directory / "log").read_text()):
+            assert process.poll() is None, text
+            assert time.monotonic() < deadline, text
+            time.sleep(0.05)
+        yield RealCollector(ports, beyond)
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _free_ports(count: int) -> list[int]:
+    """Find ports that nobody listens on: the Collector doesn't tell which ones it was given."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [one.getsockname()[1] for one in sockets]
+
+
+@pytest.mark.parametrize("protocol", list(Protocol))
+@pytest.mark.parametrize("kind", ["plain", "tls", "mutual"])
+@pytest.mark.parametrize("compression", list(Compression))
+def test_it_receives_what_was_sent(
+    collector: RealCollector, authority: Authority, protocol: Protocol, kind: str, compression: Compression
+) -> None:
+    scheme = "http" if kind == "plain" else "https"
+    settings = Export(
+        endpoint=f"{scheme}://localhost:{collector.ports[protocol, kind]}",
+        protocol=protocol,
+        compression=compression,
+        certificate="" if kind == "plain" else str(authority.certificate),
+        batch_size=100,
+    )
+    if kind == "mutual":
+        key, certificate = authority.issue("agent")
+        settings = replace(settings, client_key=str(key), client_certificate=str(certificate))
+    sent: list[Chunk] = [
+        (origin("shop"), encode_spans(map(full_span, range(150)))),
+        (origin("billing", "google.golang.org/grpc"), encode_spans(map(full_span, range(150, 250)))),
+    ]
+    with collector.beyond.lock:
+        collector.beyond.requests.clear()
+    sink = Exporters(settings, open_otlp)
+    for one, encoded in sent:
+        sink.put(one, encoded)
+    assert sink.shutdown(20), sink.status()
+    wait_until(lambda: len(collector.beyond.numbers) >= 250)
+    got: dict[tuple[bytes, bytes, str], list[Span]] = {}
+    for request in collector.beyond.requests:
+        for resource in request.resource_spans:
+            for scope in resource.scope_spans:
+                where = (
+                    resource.resource.SerializeToString(),
+                    scope.scope.SerializeToString(),
+                    scope.schema_url,
+                )
+                got.setdefault(where, []).extend(scope.spans)
+    assert got == {
+        (one.resource, one.scope, one.schema_url): list(map(Span.FromString, encoded))
+        for one, encoded in sent
+    }
+    assert [(status.sent, status.dropped, status.retries) for status in sink.status()] == [(250, {}, 0)]
