@@ -18,16 +18,12 @@ struct context_key {
 	__u64 address; /* the context's, an interface's data word */
 };
 
-#define ANCESTORS 3
-
-/* Entries outlive their span: a goroutine that outlives the request goes on with its context. The context's memory is
- * used again only when nobody has it any more, and then most likely for other contexts, which may well be each other's
- * parents as those were before. But what a context has above it within a library, down to what lives as long as the
- * server, is made by that library only: where all of that is what it was, the context is. */
+/* Entries outlive their span: a goroutine that outlives the request goes on with its context. When nobody has the context
+ * any more its memory is used again, likely for other contexts, so an entry whose span has ended needs proof. */
 struct context_span {
 	struct trace_context trace;
-	__u64 goid; /* of the goroutine that has the span open, or had */
-	__u64 ancestors[ANCESTORS]; /* the context's parent, its parent's, and so on, when it was noted */
+	__u64 goid; /* whose span it is */
+	__u64 parent; /* the context's second word when it was noted: the address of its parent */
 };
 
 struct {
@@ -51,44 +47,50 @@ static __always_inline __u64 context_parent(const struct go_interface *words)
 	return words->type >> 32 >= 0xc0 && words->type >> 32 <= 0xff ? words->type : words->data;
 }
 
-/* Follow the parents of a context whose first two words are these. */
-static __always_inline void context_ancestors(__u64 *ancestors, const struct go_interface *words)
+/* Is this a context of net/http's, or of x/net/http2's, with the server or the local address as its value? The keys are
+ * pointers to a struct that is a string: "http-server" and "local-addr" (net/http/server.go, contextKey). */
+static __always_inline bool context_is_of_connection(__u64 address)
 {
-	struct go_interface at = *words;
+	struct {
+		struct go_interface parent, key;
+	} value = {};
+	__u64 name = 0, word = 0;
 
-#pragma unroll
-	for (int i = 0; i < ANCESTORS; i++) {
-		ancestors[i] = context_parent(&at);
-		if (!context_read(&at, ancestors[i]))
-			at.type = at.data = 0;
-	}
+	if ((__s64)address <= 4096 || bpf_probe_read_user(&value, sizeof(value), (const void *)address) ||
+	    (__s64)value.key.data <= 4096 || bpf_probe_read_user(&name, sizeof(name), (const void *)value.key.data) ||
+	    (__s64)name <= 4096 || bpf_probe_read_user(&word, sizeof(word), (const void *)name))
+		return false;
+	return word == 0x7265732d70747468ULL /* http-ser */ || word == 0x64612d6c61636f6cULL /* local-ad */;
 }
 
-/* Let a context, or something that is passed around like one, stand for a span: what is called with it, or with one
- * that is made from it, becomes a child. `address` is an interface's data word, `goid` the goroutine that has the span. */
+/* Is the context at hand, with these first words, still the one that was noted, although its span has ended? Its parent
+ * must be the same, and still belong to a connection: only requests have such contexts as parents, and each request of a
+ * connection notes its own. The same words alone prove nothing: parent and child are often put, one after the other,
+ * where a parent and a child have been before. */
+static __always_inline bool context_is_same(const struct context_span *known, const struct go_interface *words)
+{
+	struct go_interface parent;
+
+	if (words->data != known->parent || !context_read(&parent, words->data))
+		return false;
+	return context_is_of_connection(words->data) || context_is_of_connection(context_parent(&parent));
+}
+
+/* Let a context, or something that is passed around like one, stand for a span of a goroutine: what is called with it, or
+ * with one that is made from it, becomes a child. `address` is an interface's data word. Once the span has ended only
+ * contexts of net/http's requests still count. */
 static __always_inline void context_note(__u64 process, __u64 goid, __u64 address, const struct trace_context *trace)
 {
 	struct context_key key = {process, address};
 	struct context_span entry = {.trace = *trace, .goid = goid};
-	struct go_interface words;
+	struct go_interface parent;
 
-	if (!address || !context_read(&words, address))
+	if (!address)
 		return;
-	context_ancestors(entry.ancestors, &words);
+	if (!context_read(&parent, address)) {
+		count(COUNTER_READS_FAILED);
+		return;
+	}
+	entry.parent = parent.data;
 	bpf_map_update_elem(&contexts, &key, &entry, BPF_ANY);
-}
-
-/* Whether the context that has these first two words now is the one that was noted. */
-static __always_inline bool context_is(const struct context_span *known, const struct go_interface *words)
-{
-	__u64 ancestors[ANCESTORS];
-	bool same = true;
-
-	if (context_parent(words) != known->ancestors[0])
-		return false;
-	context_ancestors(ancestors, words);
-#pragma unroll
-	for (int i = 0; i < ANCESTORS; i++)
-		same = same && ancestors[i] == known->ancestors[i];
-	return same;
 }

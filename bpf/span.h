@@ -130,6 +130,26 @@ static __always_inline bool is_sampled(const struct process *process, const stru
 	}
 }
 
+static __always_inline bool is_same_span(const struct trace_context *one, const struct trace_context *other)
+{
+	__u64 a, b;
+
+	__builtin_memcpy(&a, one->span_id, sizeof(a));
+	__builtin_memcpy(&b, other->span_id, sizeof(b));
+	return a == b;
+}
+
+static __always_inline bool span_is_open(const struct goroutine *goroutine, const struct trace_context *context)
+{
+	bool found = false;
+
+#pragma unroll
+	for (__u32 i = 0; i < SPAN_DEPTH; i++)
+		if (i < goroutine->depth && is_same_span(&goroutine->spans[i].context, context))
+			found = true;
+	return found;
+}
+
 /* Find the span to which a Go context belongs, by walking to its parents. It is then in the goroutine's entry. 0 where
  * there is none. A global function: the verifier goes through it once, and not once for each caller; so it takes the key
  * of the entry, and not the entry (pointers to memory: only since kernel 5.12). */
@@ -137,8 +157,10 @@ __noinline int context_find(__u64 process, __u64 goid, __u64 context)
 {
 	const struct goroutine_key goroutine_key = {process, goid};
 	struct goroutine *goroutine = bpf_map_lookup_elem(&goroutines, &goroutine_key);
+	struct goroutine_key owner_key = {process, 0};
 	struct context_key key = {process, context};
 	const struct context_span *known;
+	const struct goroutine *owner;
 	struct go_interface parent;
 
 	if (!goroutine)
@@ -147,10 +169,14 @@ __noinline int context_find(__u64 process, __u64 goid, __u64 context)
 		if (!context_read(&parent, key.address))
 			return 0;
 		known = bpf_map_lookup_elem(&contexts, &key);
-		if (known && context_is(known, &parent)) {
-			goroutine->found = known->trace;
-			goroutine->found_goid = known->goid;
-			return 1;
+		if (known) {
+			owner_key.goid = known->goid;
+			owner = bpf_map_lookup_elem(&goroutines, &owner_key);
+			if ((owner && span_is_open(owner, &known->trace)) || context_is_same(known, &parent)) {
+				goroutine->found = known->trace;
+				goroutine->found_goid = known->goid;
+				return 1;
+			}
 		}
 		key.address = context_parent(&parent);
 	}
@@ -183,15 +209,6 @@ static __always_inline void spans_drop_stale(struct goroutine *goroutine, __u64 
 	}
 }
 
-static __always_inline bool is_same_span(const struct trace_context *one, const struct trace_context *other)
-{
-	__u64 a, b;
-
-	__builtin_memcpy(&a, one->span_id, sizeof(a));
-	__builtin_memcpy(&b, other->span_id, sizeof(b));
-	return a == b;
-}
-
 /* The parent of a span that begins in this process: the span of the Go context that the call was given, else the
  * goroutine's innermost open span; that one too where the context leads to one around it. NULL: it is a root. */
 static __always_inline const struct trace_context *local_parent(const struct hit *hit, struct goroutine *goroutine,
@@ -204,11 +221,7 @@ static __always_inline const struct trace_context *local_parent(const struct hit
 		own = &goroutine->spans[(depth - 1) & (SPAN_DEPTH - 1)].context;
 	if (!context || !context_find(hit->key.process, hit->key.goid, context))
 		return own;
-#pragma unroll
-	for (__u32 i = 0; i < SPAN_DEPTH; i++)
-		if (i < depth && is_same_span(&goroutine->spans[i].context, &goroutine->found))
-			return own;
-	return &goroutine->found;
+	return span_is_open(goroutine, &goroutine->found) ? own : &goroutine->found;
 }
 
 /* Open a span, a child of `parent` (NULL: a root). The sampler decides at the local root. NULL where the goroutine has as
