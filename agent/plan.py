@@ -29,6 +29,9 @@ FIELD_TAG = "go:"
 MAP_TAG = "go-map:"
 """Declaration tag of a layout's member: a map type and, behind a colon, the part of its geometry that it takes."""
 
+ADDRESS_TAG = "go-address:"
+"""Declaration tag of a layout's member that takes the distance of something from the start of the code."""
+
 _RUNTIME = Feature(what="goroutines", fields=(("runtime.g.goid",),), required=True)
 
 
@@ -208,6 +211,7 @@ def _plan_library(
     if any(required for _, required in missing):
         return LibraryPlan(library, version, Status.OFF, (), fields, off, {})
     offsets = {one.field: one.offset for one in fields}
+    offsets[f"{ADDRESS_TAG}types"] = executable.types_from_code
     packed = {name: _pack(layout, offsets) for name, layout in layouts.items()}
     return LibraryPlan(
         library, version, Status.PARTIAL if off else Status.ON, tuple(probes), fields, off, packed
@@ -290,7 +294,7 @@ def _pack(layout: Format, offsets: Mapping[str, int]) -> bytes:
     values: dict[str, Value] = {}
     for field in layout.fields:
         for tag in field.tags:
-            name = tag.removeprefix(MAP_TAG if tag.startswith(MAP_TAG) else FIELD_TAG)
+            name = tag.removeprefix(MAP_TAG).removeprefix(FIELD_TAG)
             # An offset that the member can't hold is as good as none.
             if name in offsets and offsets[name] < (1 << 8 * field.size) - 1:
                 values[field.name] = offsets[name]

@@ -14,12 +14,16 @@ typedef __u16 go_offset;
 /* One property of a Swiss map's groups, as in GO_MAP("net/http.Header", "group_size"). */
 #define GO_MAP(type, property) __attribute__((btf_decl_tag("go-map:" type ":" property)))
 
+/* The distance of something from the start of the program's code, which is wherever it was loaded; bytes. */
+#define GO_ADDRESS(what) __attribute__((btf_decl_tag("go-address:" what)))
+
 /* What every library needs. One entry for each executable. */
 struct runtime_layout {
 	go_offset g_goid GO("runtime.g.goid");
 	go_offset g_parent_goid GO("runtime.g.parentGoid"); /* since Go 1.21 */
 	go_offset g_panic GO("runtime.g._panic");
 	go_offset g_stack_hi GO("runtime.g.stack.hi");
+	__u64 types GO_ADDRESS("types");
 };
 
 struct {

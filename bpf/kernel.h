@@ -44,8 +44,13 @@ struct signal_struct {
 	atomic_t live;
 };
 
+struct mm_struct {
+	unsigned long start_code;
+};
+
 struct task_struct {
 	int tgid;
+	struct mm_struct *mm;
 	struct signal_struct *signal;
 };
 

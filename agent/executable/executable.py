@@ -162,6 +162,14 @@ class Executable:
         """Return the full name of the type described at `address`, such as `*net/http.body`; None if none is there."""
         return self._names.at(address)
 
+    @property
+    @_naming
+    def types_from_code(self) -> int:
+        """How many bytes the type descriptors are from the start of the code, as the kernel reckons it
+        (mm_struct.start_code: the lowest executable segment), wherever the program is loaded.
+        """
+        return self._tables[1].types - min(one.address for one in self.segments if one.executable)
+
     @_naming
     def entry_place(self, function: Function) -> Place:
         """Where to probe calls of a function. Raises NoPlaceError if there is no safe place."""

@@ -6,7 +6,11 @@ from agent.libraries.library import Feature, Library, Probe
 from agent.spans.http_client import http_client_encoder
 from agent.spans.resource import SCHEMA_URL
 
-_ROUND_TRIP = ("net/http.(*Transport).roundTrip",)
+_ROUND_TRIP = (
+    "net/http.(*Transport).roundTrip",
+    "net/http.(*ClientConn).RoundTrip",
+    "golang.org/x/net/http2.(*Transport).RoundTripOpt",
+)
 
 NET_HTTP_CLIENT = Library(
     name="net/http client",
@@ -57,6 +61,10 @@ NET_HTTP_CLIENT = Library(
         Feature(
             what="network.protocol.version",
             fields=(("net/http.Response.ProtoMajor", "net/http.Response.ProtoMinor"),),
+        ),
+        Feature(
+            what="error.type of connections that fail",
+            fields=(("net.OpError.Err", "os.SyscallError.Err"),),
         ),
         Feature(
             what="http.request.resend_count",

@@ -13,14 +13,15 @@ from urllib.parse import quote
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from agent.kernel.formats import Format
+from agent.spans.go_error import GoError
 from agent.spans.http import DEFAULT_PORTS, KNOWN_METHODS, parse_authority, redact_query, text_of
 from agent.spans.records import TEXT_CUT, Encoder
 from agent.spans.template import HEADER, fill, remember, set_attribute
 
 _LENGTH = TEXT_CUT - 1
 
-_TEXTS = ("method", "scheme", "host", "path", "query", "fragment")
-_NUMBERS = ("status", "protocol_major", "protocol_minor", "resend_count", "failed")
+_TEXTS = ("method", "scheme", "host", "path", "query", "fragment", "error", "error_cause", "error_text")
+_NUMBERS = ("status", "protocol_major", "protocol_minor", "resend_count", "failed", "error_number")
 
 _PATH_SAFE = "/$&+,:;=@"
 _FRAGMENT_SAFE = "/$&+,:;=@?!()*"
@@ -37,6 +38,9 @@ class _Texts(NamedTuple):
     path: bytes
     query: bytes
     fragment: bytes
+    error: bytes
+    error_cause: bytes
+    error_text: bytes
 
 
 def http_client_encoder(record: Format) -> Encoder:
@@ -65,17 +69,22 @@ class _HttpClientEncoder:
         fields = self._unpack(record)
         places = self._texts(fields)
         texts = _Texts(
-            *(record[places[at] : places[at] + (places[at + 1] & _LENGTH)] for at in range(0, 12, 2))
+            *(
+                record[places[at] : places[at] + (places[at + 1] & _LENGTH)]
+                for at in range(0, 2 * len(_TEXTS), 2)
+            )
         )
         numbers = self._numbers(fields)
         key = b"%b\0%b\0%b\0%b" % (texts.method, texts.scheme, texts.host, bytes(repr(numbers), "ascii"))
+        if texts.error:
+            key += b"\0".join(texts[6:])
         template = self._templates.get(key)
         if template is None:
             template = _template(texts, *numbers)
             remember(self._templates, key, template)
 
         flags = self._url_flags(fields)
-        key = b"%c%c" % flags + b"\0".join(texts[1:])
+        key = b"%c%c" % flags + b"\0".join(texts[1:6])
         url = self._urls.get(key)
         if url is None:
             url = _full_url(texts, credentials=flags[0], encoded=flags[1])
@@ -85,7 +94,9 @@ class _HttpClientEncoder:
         return template + self._span.SerializeToString()
 
 
-def _template(texts: _Texts, status: int, major: int, minor: int, resend_count: int, failed: int) -> bytes:
+def _template(
+    texts: _Texts, status: int, major: int, minor: int, resend_count: int, failed: int, number: int
+) -> bytes:
     """Encode what the spans of many requests have in common."""
     span = Span(kind=Span.SPAN_KIND_CLIENT)
     method = text_of(texts.method) or "GET"  # net/http, Request.Method: the empty string means GET
@@ -106,8 +117,13 @@ def _template(texts: _Texts, status: int, major: int, minor: int, resend_count: 
         set_attribute(span, "http.request.resend_count", resend_count)
     if status:
         set_attribute(span, "http.response.status_code", status)
+    if failed:
+        error = GoError(text_of(texts.error), text_of(texts.error_cause), text_of(texts.error_text), number)
+        set_attribute(span, "error.type", error.kind)
+        span.status.message = error.message
+    elif status >= 400:
+        set_attribute(span, "error.type", str(status))
     if failed or status >= 400:
-        set_attribute(span, "error.type", "_OTHER" if failed else str(status))
         span.status.code = Status.STATUS_CODE_ERROR
     return span.SerializeToString()
 

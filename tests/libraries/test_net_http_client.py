@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from agent.config import Config, Selector
 from tests.support.calls import Calls, calling, calls, requests
@@ -37,6 +37,17 @@ RIGHT = {
 NEVER_WRONG = {"/pool": 1, "/lazy-pool": 1, "/background-no-context": 1}
 """Ways to call in which nothing leads to the request for certain: no parent is better than the wrong one."""
 
+FAILURES = {
+    "/refused": "connection_refused",
+    "/timeout": "timeout",
+    "/canceled": "canceled",
+    "/slow": "timeout",
+    "/untrusted": "server_certificate_invalid",
+    "/unknown": "name_not_resolved",
+    "/aborted": "connection_closed",
+}
+"""Calls that get no response, and what error.type says of them."""
+
 
 @pytest.fixture(scope="module", params=VERSIONS)
 def traced(request: pytest.FixtureRequest) -> Iterator[tuple[Tracing, Calls]]:
@@ -49,17 +60,19 @@ def traced(request: pytest.FixtureRequest) -> Iterator[tuple[Tracing, Calls]]:
         yield watched, app
 
 
-def spans_of(traced: tuple[Tracing, Calls], path: str, calls_each: int) -> tuple[list[Span], list[int]]:
+def spans_of(
+    traced: tuple[Tracing, Calls], path: str, calls_each: int, *, times: int = REQUESTS
+) -> tuple[list[Span], list[int]]:
     """Ask for something in this way, and wait until there is a span for each call."""
     watched, app = traced
-    numbers = app.ask(path, REQUESTS, connections=CONNECTIONS)
+    numbers = app.ask(path, times, connections=min(CONNECTIONS, times))
 
     def complete() -> bool:
         spans = watched.spans_of(app.pid)
         made = [number for number, _ in calls(spans) if number in numbers]
-        return len(made) >= REQUESTS * calls_each and requests(spans).keys() >= set(numbers)
+        return len(made) >= times * calls_each and requests(spans).keys() >= set(numbers)
 
-    watched.until(complete, f"{REQUESTS * calls_each} calls")
+    watched.until(complete, f"{times * calls_each} calls")
     return watched.spans_of(app.pid), numbers
 
 
@@ -114,9 +127,40 @@ def test_what_is_told_of_a_call(traced: tuple[Tracing, Calls]) -> None:
     ]
 
 
+def only_call(traced: tuple[Tracing, Calls], path: str) -> Span:
+    """Ask once, and give the span of the one call that is made."""
+    spans, (number,) = spans_of(traced, path, 1, times=1)
+    (span,) = [span for made_for, span in calls(spans) if made_for == number]
+    assert span.parent_span_id == requests(spans)[number].span_id
+    return span
+
+
+@pytest.mark.parametrize("path", FAILURES)
+def test_a_call_that_fails(traced: tuple[Tracing, Calls], path: str) -> None:
+    span = only_call(traced, path)
+    has = attributes(span)
+    assert has["error.type"] == FAILURES[path]
+    assert "http.response.status_code" not in has
+    assert span.status.code == Status.STATUS_CODE_ERROR
+    assert span.status.message
+
+
+@pytest.mark.parametrize("path", ["/h2", "/h2-direct"])
+def test_http_2_with_and_without_the_transport_of_net_http(traced: tuple[Tracing, Calls], path: str) -> None:
+    has = attributes(only_call(traced, path))
+    assert (has["network.protocol.version"], has["http.response.status_code"]) == ("2", 200)
+    assert "error.type" not in has
+
+
+def test_what_is_secret_in_a_url_is_not_told(traced: tuple[Tracing, Calls]) -> None:
+    url = attributes(only_call(traced, "/credentials"))["url.full"]
+    host = f"127.0.0.1:{traced[1].backend}"
+    assert url.startswith(f"http://REDACTED:REDACTED@{host}/a%20b/x%2Fy?sig=REDACTED&request=")
+
+
 @pytest.mark.parametrize("traced", [NEWEST], indirect=True)
 def test_a_status_that_is_an_error(traced: tuple[Tracing, Calls]) -> None:
     spans, numbers = spans_of(traced, "/other", 2)
     failed = [span for made_for, span in calls(spans) if made_for == numbers[0]]
     assert [attributes(span)["error.type"] for span in failed] == ["404", "502"]
-    assert {span.status.code for span in failed} == {2}
+    assert {span.status.code for span in failed} == {Status.STATUS_CODE_ERROR}

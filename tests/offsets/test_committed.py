@@ -27,6 +27,7 @@ NET = "golang.org/x/net"
 
 AWAITED = frozenset(
     (
+        "net.OpError.Err",
         "net/http.Request.Response",
         "net/http.Request.URL",
         "net/http.Request.ctx",
@@ -42,6 +43,7 @@ AWAITED = frozenset(
         "net/url.URL.RawQuery",
         "net/url.URL.Scheme",
         "net/url.URL.User",
+        "os.SyscallError.Err",
         "runtime.g.stack.hi",
     )
 )

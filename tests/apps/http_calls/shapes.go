@@ -85,6 +85,12 @@ var shapes = map[string]http.HandlerFunc{
 
 type key struct{}
 
+func init() {
+	for path, failing := range failures {
+		shapes[path] = failing
+	}
+}
+
 // wait runs something in so many goroutines.
 func wait(number int, what func()) {
 	var group sync.WaitGroup
