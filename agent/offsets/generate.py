@@ -70,8 +70,9 @@ def proxy_versions(module: str) -> list[str]:
 
 @dataclass(slots=True)
 class Generator:
-    """Builds what is missing in the state. `since` is a table whose versions are taken from it and not built;
-    `list_versions` gives all versions of a module, of the proxy's if it is not given.
+    """Builds what is missing in the state. `since` is a table whose versions are taken from it and not built, but for
+    modules of which a field is wanted that it doesn't have. `list_versions` gives all versions of a module, of the
+    proxy's if it is not given.
     """
 
     state: State
@@ -91,7 +92,7 @@ class Generator:
         ends = {patches[at] for patches in by_minor(self._list(STANDARD_LIBRARY)).values() for at in (0, -1)}
         first: list[Task] = []
         rest: list[Task] = []
-        for program in self.programs:
+        for program in self._asked:
             for version in ends_first(self._list(program.module)):
                 if not self._listed(program.module, version):
                     task = Task(program, version, _MAIN)
@@ -106,7 +107,7 @@ class Generator:
         common, so has it what lies between. Raises GenerateError.
         """
         found: list[Task] = []
-        for program in self.programs:
+        for program in self._asked:
             module = self._module(program, partial=True)
             ends = {
                 end for ranges in module.fields.values() for one in ranges for end in (one.first, one.last)
@@ -150,7 +151,7 @@ class Generator:
 
         Raises GenerateError where something is missing, and if a wanted field exists nowhere.
         """
-        modules = {program.module: self._module(program, partial=partial) for program in self.programs}
+        modules = {program.module: self._module(program, partial=partial) for program in self._asked}
         known = {name for module in modules.values() for name in module.fields}
         nowhere = sorted(self.wanted.names - known)
         if nowhere and not partial:
@@ -158,6 +159,11 @@ class Generator:
                 *(f"{name}: no version of any module has it; is its tag misspelt?" for name in nowhere)
             )
         return Table(generated, modules)
+
+    @property
+    def _asked(self) -> list[Program]:
+        """The programs of modules of which anything is wanted."""
+        return [one for one in self.programs if of_module(self.wanted, one.module, self.programs).names]
 
     def _list(self, module: str) -> list[str]:
         """All versions of a module that are supported, oldest first."""
@@ -170,8 +176,15 @@ class Generator:
         return self._versions[module]
 
     def _listed(self, module: str, version: str) -> bool:
-        old = self.since.modules.get(module) if self.since else None
+        old = self._old(module)
         return old is not None and (version in old or version in _settled(old))
+
+    def _old(self, module: str) -> Module | None:
+        """What there is to go on from: a module that lacks a field has to be built anew, every version of it."""
+        old = self.since.modules.get(module) if self.since else None
+        if old is None or not of_module(self.wanted, module, self.programs).names <= old.fields.keys():
+            return None
+        return old
 
     def _done(self, task: Task) -> bool:
         return None not in self._builds(task)
@@ -239,7 +252,14 @@ class Generator:
             self.state.directory / f"{program.directory.name}-{version}-{arch}-go{go}.{threading.get_ident()}"
         )
         try:
-            build(program, version, self.toolchains.get(release), target, arch=arch)
+            build(
+                program,
+                version,
+                self.toolchains.get(release),
+                target,
+                arch=arch,
+                modules=self.toolchains.modules,
+            )
             layouts = read_layouts(target)
             layouts.offsets(of_module(self.wanted, program.module, self.programs))
         except UnavailableError as error:
@@ -262,9 +282,9 @@ class Generator:
         wanted = of_module(self.wanted, program.module, self.programs)
         offsets: dict[str, dict[str, dict[str, int]]] = {arch: {} for arch in ARCHITECTURES}
         unavailable: dict[str, str] = {}
-        old = self.since.modules.get(program.module) if self.since else None
+        old = self._old(program.module)
         if old is not None:
-            self._take_over(old, wanted, offsets)
+            _take_over(old, wanted, offsets)
             unavailable |= _settled(old)
         for version in self._list(program.module):
             if self._listed(program.module, version):
@@ -281,19 +301,6 @@ class Generator:
             arm64=offsets["arm64"],
             unavailable={version: unavailable[version] for version in sorted(unavailable, key=order)},
         )
-
-    def _take_over(
-        self, old: Module, wanted: Wanted, offsets: Mapping[str, dict[str, dict[str, int]]]
-    ) -> None:
-        unknown = sorted(wanted.names - old.fields.keys())
-        if unknown:
-            raise GenerateError(
-                *(f"{name}: the table to go on from hasn't it; build without --since" for name in unknown)
-            )
-        for arch, versions in (("amd64", old.versions), ("arm64", old.arm64)):
-            for version in versions:
-                found = {name: old.offset(name, version, arch) for name in wanted.names}
-                offsets[arch][version] = {name: one for name, one in found.items() if one is not None}
 
     def _collect(
         self, program: Program, version: str, wanted: Wanted, offsets: Mapping[str, dict[str, dict[str, int]]]
@@ -316,6 +323,13 @@ class Generator:
             if None not in read:
                 offsets[arch][version] = known
         return "" if version in offsets[_MAIN] else _NOT_YET
+
+
+def _take_over(old: Module, wanted: Wanted, offsets: Mapping[str, dict[str, dict[str, int]]]) -> None:
+    for arch, versions in (("amd64", old.versions), ("arm64", old.arm64)):
+        for version in versions:
+            found = {name: old.offset(name, version, arch) for name in wanted.names}
+            offsets[arch][version] = {name: one for name, one in found.items() if one is not None}
 
 
 def _settled(old: Module) -> dict[str, str]:

@@ -49,19 +49,18 @@ class Toolchain:
     root: Path
     cache: Path | None = None
 
-    def environment(self, *, arch: str = "amd64", modules: Path | None = None) -> dict[str, str]:
+    def environment(self, *, arch: str = "amd64", modules: Path) -> dict[str, str]:
         """The environment in which this very release builds for `arch`, and nothing else has a say."""
         env = _environment() | {
             "GOROOT": str(self.root),
             "GOOS": "linux",
             "GOARCH": arch,
             "CGO_ENABLED": "0",
+            "GOMODCACHE": str(modules),
             "GOFLAGS": "-mod=mod -modcacherw -buildvcs=false",
         }
         if self.cache:
             env["GOCACHE"] = str(self.cache)
-        if modules:
-            env["GOMODCACHE"] = str(modules)
         return env
 
     @property
@@ -82,6 +81,11 @@ class Toolchains:
     def given(self) -> set[str]:
         """The releases whose trees the user has pointed out."""
         return set(self._given)
+
+    @property
+    def modules(self) -> Path:
+        """Where what programs require is kept meanwhile: versions of a module have much of it in common."""
+        return self._directory / "modules"
 
     def get(self, version: str) -> Toolchain:
         """Get a release. Raises UnavailableError if there is none to be had, GoError if that failed otherwise."""
@@ -129,8 +133,12 @@ def module_versions(module: str) -> list[str]:
     return [version for version in _list_versions(module) if release(version)]
 
 
-def build(program: Program, version: str, toolchain: Toolchain, target: Path, *, arch: str) -> None:
+def build(
+    program: Program, version: str, toolchain: Toolchain, target: Path, *, arch: str, modules: Path
+) -> None:
     """Compile a program with a version of its module; without optimization, which no layout depends on.
+
+    What is downloaded for it goes into the directory `modules`.
 
     Raises UnavailableError with the reason if it can't be built, GoError if something else went wrong.
     """
@@ -141,22 +149,16 @@ def build(program: Program, version: str, toolchain: Toolchain, target: Path, *,
         go = ".".join(str(number) for number in minor(toolchain.version) or ())
         # With a dot: Go 1.19.13 takes a path without one for the standard library's.
         lines = ["module gospan.invalid/offsets", f"go {go}"]
-        modules = None
         if program.module != STANDARD_LIBRARY:
             lines.append(f"require {program.module} {version}")
-            modules = directory / "modules"
         (directory / "go.mod").write_text("\n\n".join(lines) + "\n")
         flags = ["-gcflags=all=-N -l", "-ldflags=-compressdwarf=false"]
-        try:
-            _run(
-                [toolchain.go, "build", *flags, "-o", str(target), "."],
-                toolchain.environment(arch=arch, modules=modules),
-                directory,
-                unavailable=True,
-            )
-        finally:
-            if modules:
-                remove_tree(modules)
+        _run(
+            [toolchain.go, "build", *flags, "-o", str(target), "."],
+            toolchain.environment(arch=arch, modules=modules),
+            directory,
+            unavailable=True,
+        )
 
 
 def remove_tree(path: Path) -> None:

