@@ -23,9 +23,8 @@ from agent.memory import give_back
 from agent.metrics.gather import Gatherer
 from agent.metrics.report import MetricsReporter
 from agent.notify import Notifier
+from agent.offsets.active import InForce, tables_of
 from agent.offsets.resolve import Resolver
-from agent.offsets.table import TableError, load
-from agent.paths import packaged_offsets
 from agent.spans.http import redact_also
 from agent.spans.pipeline import Pipeline
 from agent.spans.records import record_kind
@@ -73,7 +72,9 @@ def run_daemon(config: Config, log: Logger, reread: Callable[[], Config]) -> int
         recent = RecentSpans(config.status.recent_spans)
         redact_also(config.http.redact_query)
         pipeline = Pipeline(programs.kinds, [sink.put, recent.put])
-        resolver, offsets = _resolver(config, log)
+        tables = tables_of(config)
+        table = tables.fingerprint()
+        resolver, offsets = _resolver(tables.in_force(), log)
         tracer = Tracer(config, programs, pipeline, resolver, log)
         stack.callback(tracer.close)
         reporter = Reporter(
@@ -85,7 +86,7 @@ def run_daemon(config: Config, log: Logger, reread: Callable[[], Config]) -> int
             recent=recent,
             offsets=offsets,
         )
-        daemon = Daemon(config, programs, tracer, pipeline, sink, recent, reporter, log, reread)
+        daemon = Daemon(config, programs, tracer, pipeline, sink, recent, reporter, log, reread, table)
         with daemon.answering():
             return daemon.run(signals, terminals)
 
@@ -105,15 +106,14 @@ def _remove_stale_probes(log: Logger) -> None:
         log.info("removed probe definitions that a former agent left", count=removed)
 
 
-def _resolver(config: Config, log: Logger) -> tuple[Resolver, OffsetTable]:
+def _resolver(found: InForce, log: Logger) -> tuple[Resolver, OffsetTable]:
     """Resolve by type information, and by the table where it can be used."""
-    path = Path(config.offsets.file) if config.offsets.file else packaged_offsets()
-    try:
-        table = load(path)
-    except TableError as error:
-        log.warning("the offset table can't be used: what type information lacks is off", reason=str(error))
-        return Resolver(), OffsetTable(path, problem=str(error))
-    return Resolver(table), OffsetTable(path, table.generated)
+    for complaint in found.complaints:
+        log.warning("an offset table can't be used", reason=complaint)
+    if found.table is None:
+        log.warning("there is no offset table: what type information lacks is off")
+    generated = found.table.generated if found.table else None
+    return Resolver(found.table), OffsetTable(found.path, generated, "; ".join(found.complaints))
 
 
 class Daemon:
@@ -130,6 +130,7 @@ class Daemon:
         reporter: Reporter,
         log: Logger,
         reread: Callable[[], Config],
+        table: tuple[object, ...],
     ) -> None:
         self._config = config
         self._programs = programs
@@ -140,6 +141,7 @@ class Daemon:
         self._reporter = reporter
         self._log = log
         self._reread = reread
+        self._table = table
         self._reload: Reload | None = None
         self._server: StatusServer | None = None
         self._asked, self._ask = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -230,10 +232,12 @@ class Daemon:
                 more = self._drain()
                 if self._asked in ready:
                     self._answer()
-                if scan.due() and self._config.discovery.enabled:
-                    self._tracer.scan()
-                    self._tracer.tidy()
-                    give_back()
+                if scan.due():
+                    self._look_at_table()
+                    if self._config.discovery.enabled:
+                        self._tracer.scan()
+                        self._tracer.tidy()
+                        give_back()
                 if status.due():
                     self._reporter.tick()
                     self._notifier.status(self._sentence())
@@ -260,6 +264,23 @@ class Daemon:
             for warning in new.warnings:
                 self._log.warning(warning)
         self._notifier.ready(self._sentence())
+
+    def _look_at_table(self) -> None:
+        """Go by another offset table if one has been installed, or taken back."""
+        tables = tables_of(self._config)
+        now = tables.fingerprint()
+        if now == self._table:
+            return
+        self._table = now
+        found = tables.in_force()
+        resolver, self._reporter.offsets = _resolver(found, self._log)
+        changed = self._tracer.resolve_by(resolver)
+        self._log.info(
+            f"the offset table is {found.path} now",
+            generated=f"{found.table.generated:%Y-%m-%dT%H:%M:%SZ}" if found.table else "",
+            attached_anew=changed,
+        )
+        give_back()
 
     def _apply(self, new: Config) -> None:
         old, self._config = self._config, new

@@ -105,6 +105,12 @@ class Plan:
         """The libraries of which anything is traced."""
         return tuple(one for one in self.libraries if one.status is not Status.OFF)
 
+    def same_probes(self, other: Plan) -> bool:
+        """Whether the same programs would be attached to the same places, with the same layouts."""
+        return [(one.library.name, one.probes, one.layouts) for one in self.traced] == [
+            (one.library.name, one.probes, one.layouts) for one in other.traced
+        ]
+
 
 def make_plan(
     executable: Executable,

@@ -196,10 +196,8 @@ class Tracer:
         """Go by another configuration from now on. What stays wanted stays attached, and its open spans go on."""
         before, self._selection = self._selection, Selection(config)
         self._config = config
-        # What new processes are given. Files that were ignored are asked about again, once.
-        for key, entry in list(self._files.items()):
-            if self._file_entry.unpack(entry)["verdict"] == self._programs.constant("FILE_IGNORED"):
-                self._files.delete(key)
+        # What new processes are given.
+        self._ask_again()
         for executable in self._executables.all():
             libraries_off = self._selection.libraries_off(executable.path)
             if libraries_off.keys() != before.libraries_off(executable.path).keys():
@@ -215,6 +213,30 @@ class Tracer:
             if not executable.processes and choice and not choice.wanted:
                 self._detach(executable, choice.why)
         self.scan()
+
+    def resolve_by(self, resolver: Resolver) -> int:
+        """Find offsets by another table from now on; give how many files have to be attached anew for it.
+
+        Files of which the new table says nothing else stay attached, and their open spans go on. The others get a new
+        slot: programs that are running must not see a layout that is half the old one.
+        """
+        self._resolver = resolver
+        changed = 0
+        for executable in self._executables.all():
+            try:
+                libraries_off = self._selection.libraries_off(executable.path)
+                plan = self._plan(executable.path, executable.fd, libraries_off)
+            except ExecutableError as error:
+                self._log.error(f"{executable.path} stays as it is: {error}", exe=executable.path)
+                continue
+            if not plan.same_probes(executable.plan):
+                self._detach(executable, "the offset table says something else of it now")
+                changed += 1
+        self._ask_again()
+        self._reconsider({file for file, one in self._ignored.items() if one.reason})
+        if self._config.discovery.enabled:
+            self.scan()
+        return changed
 
     def close(self) -> None:
         """Take all probes off; nothing is attached from here on."""
@@ -567,6 +589,12 @@ class Tracer:
         self._executables.detach(executable)
         self._log.info(f"no longer tracing {executable.path}: {why}", exe=executable.path)
         self._reconsider(self._without_room)
+
+    def _ask_again(self) -> None:
+        """Have the kernel ask once more about files that were ignored."""
+        for key, entry in list(self._files.items()):
+            if self._file_entry.unpack(entry)["verdict"] == self._programs.constant("FILE_IGNORED"):
+                self._files.delete(key)
 
     def _reconsider(self, files: set[FileIdentity]) -> None:
         """Have the next scan look at the processes of these files again: there is room now."""

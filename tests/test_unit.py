@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from agent.config import Config
 from agent.config.destination import HEADERS_CREDENTIAL
 from agent.config.load import DEFAULT_FILE
 
@@ -59,3 +60,11 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
         ours = [line for line in result.stderr.splitlines() if UNIT.name in line or str(tmp_path) in line]
         assert ours == []
         assert result.returncode == 0
+
+
+def test_the_updater_fits_the_agent() -> None:
+    text = (UNIT.parent / "gospan-offsets.service").read_text().splitlines()
+    assert "ExecStart=/usr/bin/gospan offsets update --scheduled --config /dev/null" in text
+    assert {"DynamicUser=yes", "CapabilityBoundingSet=", "ProtectSystem=strict"} <= set(text)
+    assert f"StateDirectory={Path(Config().offsets.directory).name}" in text
+    assert Path(Config().offsets.directory).parent == Path("/var/lib")

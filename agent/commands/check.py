@@ -12,7 +12,6 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from agent import __version__
 from agent.commands import EXIT_FAILED, EXIT_OK, EXIT_USAGE, settings
@@ -38,7 +37,7 @@ from agent.kernel.features import Features, features
 from agent.kernel.privileges import lockdown
 from agent.kernel.programs import PROCESS_OBJECT, Programs
 from agent.libraries import LIBRARIES
-from agent.offsets.table import TableError, load
+from agent.offsets.active import Tables, tables_of
 from agent.paths import object_file, packaged_offsets
 
 _EPILOG = """\
@@ -117,7 +116,7 @@ def find_out(arguments: argparse.Namespace) -> Iterator[Finding]:
             yield Finding(KERNEL, "user", Level.NOTE, text)
         yield from of_kernel(found, kernel, lockdown=lockdown())
         yield from _programs(found, kernel)
-    yield _offsets(Path(config.offsets.file) if config and config.offsets.file else packaged_offsets())
+    yield _offsets(tables_of(config) if config else Tables(packaged_offsets()))
     if config:
         yield from of_collector(config.export)
 
@@ -143,14 +142,16 @@ def _programs(found: Features, kernel: Kernel) -> Iterator[Finding]:
     yield from of_programs([library.name for library in LIBRARIES], refused)
 
 
-def _offsets(path: Path) -> Finding:
+def _offsets(tables: Tables) -> Finding:
     """Look at the table of offsets: it is there, and in order."""
-    try:
-        table = load(path)
-    except TableError as error:
-        text = f"Fields that executables don't describe themselves stay unknown: {error}."
+    found = tables.in_force()
+    wrong = "; ".join(found.complaints)
+    if found.table is None:
+        text = f"Fields that executables don't describe themselves stay unknown: {wrong}."
         return Finding(OFFSETS, "table", Level.LIMIT, text)
-    text = f"Offsets that executables don't tell come from {path}, made on {table.generated:%Y-%m-%d}."
+    text = f"Offsets that executables don't tell come from {found.path}, made on {found.table.generated:%Y-%m-%d}."
+    if wrong:
+        return Finding(OFFSETS, "table", Level.WARNING, f"{text} Another table can't be used: {wrong}.")
     return Finding(OFFSETS, "table", Level.OK, text)
 
 

@@ -16,12 +16,14 @@ from agent.commands.plan_json import as_json
 from agent.commands.plan_text import as_text
 from agent.commands.target import open_target
 from agent.commands.terminal import Terminal
+from agent.config import Config
 from agent.executable import Executable, ExecutableError
 from agent.kernel import btf
 from agent.libraries import LIBRARIES
+from agent.offsets.active import tables_of
 from agent.offsets.resolve import Resolver
 from agent.offsets.table import TableError, load
-from agent.paths import object_file, packaged_offsets
+from agent.paths import object_file
 from agent.plan import make_plan
 
 _EPILOG = """\
@@ -69,14 +71,17 @@ def run(arguments: argparse.Namespace) -> int:
 def _resolver(given: Path | None) -> Resolver:
     """Resolve by type information, and by the table where there is one. Raises CommandError.
 
-    Without the installed table a plan can still be made: what it lacks is in it, with the reason. A damaged one, or
+    Without any table a plan can still be made: what it lacks is in it, with the reason. A damaged one, or
     one that was asked for and isn't there, is an error.
     """
-    path = given or packaged_offsets()
-    if given is None and not path.exists():
-        return Resolver()
+    if given is None:
+        tables = tables_of(Config())
+        found = tables.in_force()
+        if found.table is None and tables.own.exists():
+            raise CommandError(*(f"the offset table can't be used: {one}" for one in found.complaints))
+        return Resolver(found.table)
     try:
-        return Resolver(load(path))
+        return Resolver(load(given))
     except TableError as error:
         raise CommandError(f"the offset table can't be used: {error}") from None
 

@@ -1,4 +1,6 @@
-"""Make, check and show the table of field offsets, the second source besides each program's own type information."""
+"""Show, check, update and make the table of field offsets, the second source besides each program's own type
+information.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +8,32 @@ import argparse
 import os
 import sys
 import time
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from agent.commands import EXIT_FAILED, EXIT_OK, CommandError
+from agent.commands import EXIT_FAILED, EXIT_OK, CommandError, offsets_update, settings
 from agent.commands.inspect import object_types
+from agent.commands.offsets_update import contents
 from agent.commands.target import open_target
+from agent.commands.terminal import printable
 from agent.executable import Executable, ExecutableError
+from agent.offsets.active import tables_of
 from agent.offsets.fields import wanted_fields
+from agent.offsets.store import Receipt, Store
 from agent.offsets.table import Table, TableError, load, version_in
 from agent.paths import packaged_offsets
 
 _EPILOG = """\
 examples:
+  gospan offsets show                      which table is in force, from where, and what does it cover?
   gospan offsets verify /usr/bin/dockerd   does the table agree with this program?
-  gospan offsets show                      what does the table cover?
-  gospan offsets build --since             add the versions that are new"""
+  sudo gospan offsets update               fetch a newer one
+  gospan offsets update --download-file offsets.json
+                                           fetch it here, to carry it to a closed network, and there:
+  sudo gospan offsets update --from-file offsets.json
+  sudo gospan offsets rollback             go back to the one before
+  gospan offsets build --since             make one: add the versions that are new"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,24 +42,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(
         title="actions", metavar="ACTION", required=True, parser_class=type(parser)
     )
-    _add_build(
-        actions.add_parser("build", help="make the table, by building a small program with every version")
-    )
+    show = actions.add_parser("show", help="say which table is in force, from where, and what it covers")
+    show.add_argument("--fields", action="store_true", help="list every field and its offsets")
+    show.set_defaults(action=_show)
     verify = actions.add_parser("verify", help="compare a program's type information with the table")
     verify.add_argument("target", metavar="PATH|PID", help="the program's file, or a process that runs it")
     verify.add_argument("--all", action="store_true", help="print what agrees too")
     verify.set_defaults(action=_verify)
-    show = actions.add_parser("show", help="say which table is in force, how old it is and what it covers")
-    show.add_argument("--fields", action="store_true", help="list every field and its offsets")
-    show.set_defaults(action=_show)
-    for one in (verify, show):
+    for one in (show, verify):
         one.add_argument(
-            "--table",
-            metavar="FILE",
-            type=Path,
-            default=packaged_offsets(),
-            help="another table than the installed one",
+            "--table", metavar="FILE", type=Path, help="another table than the one that is in force"
         )
+        settings.add_file_arguments(one)
+    offsets_update.add_arguments(actions)
+    _add_build(
+        actions.add_parser("build", help="make the table, by building a small program with every version")
+    )
 
 
 def _add_build(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +74,7 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="?",
         const=packaged_offsets(),
-        help="take over what this table has (the installed one, if none is given) and build only what is new",
+        help="take over what this table has (gospan's own, if none is given) and build only what is new",
     )
     parser.add_argument(
         "-j", "--jobs", type=_jobs, default=max(1, (os.cpu_count() or 1) // 2), help="builds at a time"
@@ -152,21 +162,12 @@ def _write(table: Table, path: Path) -> None:
             pass
         else:
             if old.modules == table.modules:
-                sys.stdout.write(f"{path} is up to date: {_contents(table)}\n")
+                sys.stdout.write(f"{path} is up to date: {contents(table)}\n")
                 return
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     unfinished.write_text(table.dump())
     unfinished.replace(path)
-    sys.stdout.write(f"{path}: {_contents(table)}\n")
-
-
-def _contents(table: Table) -> str:
-    modules = table.modules.values()
-    versions = sum(len(one.versions) for one in modules)
-    unavailable = sum(len(one.unavailable) for one in modules)
-    fields = sum(len(one.fields) for one in modules)
-    without = f", {unavailable} that can't be built" if unavailable else ""
-    return f"{fields} fields, {versions} versions of {len(modules)} modules{without}"
+    sys.stdout.write(f"{path}: {contents(table)}\n")
 
 
 def _load(path: Path) -> Table:
@@ -179,7 +180,8 @@ def _load(path: Path) -> Table:
 def _verify(arguments: argparse.Namespace) -> int:
     from agent.offsets.verify import compare
 
-    table = _load(arguments.table)
+    found = _in_force(arguments)
+    table = found.table
     wanted = wanted_fields(object_types().values())
     with open_target(arguments.target) as target:
         try:
@@ -192,27 +194,57 @@ def _verify(arguments: argparse.Namespace) -> int:
     common = [one for one in compared if one.found is not None and one.listed is not None]
     out = sys.stdout
     for one in compared if arguments.all else differing:
-        found = "-" if one.found is None else str(one.found)
+        read = "-" if one.found is None else str(one.found)
         listed = "-" if one.listed is None else f"{one.listed.offset} ({one.listed.version})"
         mark = "differs" if one.differs else "agrees" if one in common else "only one knows it"
-        out.write(f"{one.field}: type information {found}, table {listed}: {mark}\n")
+        out.write(f"{one.field}: type information {read}, table {listed}: {mark}\n")
     for module in table.modules.values():
         version = version_in(module.path, info)
         if version is not None and version not in module:
             reason = module.unavailable.get(version, "it is newer or older than the table")
             out.write(f"the table hasn't {module.path} {version}: {reason}\n")
-    out.write(
-        f"{len(common)} fields compared, {len(differing)} differ; {info.go_version}, {arguments.table}\n"
-    )
+    out.write(f"{len(common)} fields compared, {len(differing)} differ; {info.go_version}, {found.path}\n")
     return EXIT_FAILED if differing else EXIT_OK
 
 
+def _in_force(arguments: argparse.Namespace) -> _Found:
+    """The table that was asked for, else the one in force."""
+    if arguments.table:
+        return _Found(_load(arguments.table), arguments.table, None, None)
+    tables = tables_of(settings.config_or_error(arguments))
+    found = tables.in_force()
+    for complaint in found.complaints:
+        sys.stderr.write(f"gospan: {printable(complaint)}\n")
+    if found.table is None:
+        raise CommandError("no table is in force")
+    return _Found(found.table, found.path, found.receipt, tables.store)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    table: Table
+    path: Path
+    receipt: Receipt | None
+    store: Store | None
+
+
 def _show(arguments: argparse.Namespace) -> int:
-    table = _load(arguments.table)
+    found = _in_force(arguments)
+    table = found.table
     days = (datetime.now(timezone.utc) - table.generated).days
     out = sys.stdout
-    out.write(f"table      {arguments.table}\n")
+    out.write(f"table      {found.path}\n")
+    if receipt := found.receipt:
+        installed = datetime.fromtimestamp(receipt.installed, timezone.utc)
+        how = ", forced" if receipt.forced else ""
+        out.write(f"from       {receipt.origin}, {installed:%Y-%m-%d %H:%M} UTC{how}\n")
+        out.write(f"signed by  {receipt.key}\n")
+    elif not arguments.table:
+        out.write("from       this gospan\n")
     out.write(f"generated  {table.generated:%Y-%m-%d %H:%M} UTC, {days} days ago\n")
+    if found.store and found.store.previous.exists():
+        former = found.store.receipt(found.store.previous)
+        out.write(f"before it  {found.store.previous}{f', from {former.origin}' if former else ''}\n")
     for module in table.modules.values():
         out.write(f"\n{module.path}\n")
         if module.versions:

@@ -22,6 +22,19 @@ _FLAGS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags to a command."""
+    group = add_file_arguments(parser)
+    group.add_argument(
+        "--endpoint", metavar="URL", help="send spans there, such as http://localhost:4317 (OTLP over gRPC)"
+    )
+    group.add_argument("--traces-exporter", metavar=_choices(Sink), help="where spans go")
+    group.add_argument(
+        "--log-level", metavar=_choices(Level), help="from which severity on messages are written"
+    )
+    group.add_argument("--log-format", metavar=_choices(LogFormat), help="how messages are written")
+
+
+def add_file_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Add the flags that say which configuration, to a command that neither traces nor sends."""
     group = parser.add_argument_group("configuration")
     group.add_argument(
         "--config",
@@ -36,14 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="set anything that the configuration file can set; may be given several times",
     )
-    group.add_argument(
-        "--endpoint", metavar="URL", help="send spans there, such as http://localhost:4317 (OTLP over gRPC)"
-    )
-    group.add_argument("--traces-exporter", metavar=_choices(Sink), help="where spans go")
-    group.add_argument(
-        "--log-level", metavar=_choices(Level), help="from which severity on messages are written"
-    )
-    group.add_argument("--log-format", metavar=_choices(LogFormat), help="how messages are written")
+    return group
 
 
 def _choices(values: type[Sink] | type[Level] | type[LogFormat]) -> str:
@@ -76,7 +82,7 @@ def _flags(arguments: argparse.Namespace) -> dict[str, str]:
             )
         flags[path.strip()] = value
     for name, path in _FLAGS.items():
-        if getattr(arguments, name) is not None:
+        if getattr(arguments, name, None) is not None:
             flags[path] = getattr(arguments, name)
     return flags
 

@@ -22,12 +22,14 @@ from agent.config.schema import (
     Metrics,
     MetricsExporter,
     Offsets,
+    OffsetsUpdate,
     Protocol,
     Resources,
     Sampling,
     Settings,
     Sink,
     Status,
+    UpdateMode,
 )
 from agent.config.selectors import Rule, Sampler, Selector, Subject
 
@@ -50,6 +52,7 @@ __all__ = [
     "Metrics",
     "MetricsExporter",
     "Offsets",
+    "OffsetsUpdate",
     "Problem",
     "Protocol",
     "Resources",
@@ -61,6 +64,7 @@ __all__ = [
     "Sink",
     "Status",
     "Subject",
+    "UpdateMode",
     "change",
     "find_files",
     "load",

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from agent.config.load import Config
-from agent.config.schema import settings
+from agent.config.schema import attribute, settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +36,17 @@ def change(old: Config, new: Config) -> Change:
     postponed: list[str] = []
     kept: dict[str, dict[str, object]] = {}
     for setting in settings():
-        before = getattr(getattr(old, setting.section), setting.name)
-        if before == getattr(getattr(new, setting.section), setting.name):
+        before = setting.of(old)
+        if before == setting.of(new):
             continue
         if setting.info.restart:
             postponed.append(setting.path)
             kept.setdefault(setting.section, {})[setting.name] = before
         else:
             applied.append(setting.path)
-    sections: dict[str, Any] = {name: replace(getattr(new, name), **values) for name, values in kept.items()}
+    sections: dict[str, Any] = {
+        attribute(name): replace(getattr(new, attribute(name)), **values) for name, values in kept.items()
+    }
     places = dict(new.places)
     for path in postponed:
         places.pop(path, None)

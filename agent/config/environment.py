@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from agent.config.files import Given, Layer, Problem, nearest
-from agent.config.schema import SECTIONS, settings
+from agent.config.schema import SECTIONS, attribute, settings
 
 _OTLP_SUFFIXES = {
     "ENDPOINT": "export.endpoint",
@@ -111,7 +111,9 @@ def _without_path(layer: Layer, variable: str, text: str) -> str:
 
 def _unknown(layer: Layer, variable: str) -> None:
     """Complain about a variable that looks like a setting; warn about any other with our prefix."""
-    section = next((name for name in SECTIONS if variable.startswith(f"GOSPAN_{name.upper()}_")), None)
+    # The longest name first: [offsets.update] before [offsets].
+    sections = {f"GOSPAN_{attribute(name).upper()}_": name for name in sorted(SECTIONS, reverse=True)}
+    section = next((name for prefix, name in sections.items() if variable.startswith(prefix)), None)
     if section is None:
         layer.warnings.append(f"{variable} is no setting of gospan and has no effect")
         return

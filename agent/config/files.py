@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -191,23 +191,39 @@ def _collect(layer: Layer, tables: Mapping[str, object], path: Path, lines: Mapp
         return f"{path}:{lines[parts]}" if parts else str(path)
 
     for section, table in tables.items():
-        if section not in SECTIONS:
-            problem = unknown_section(section, is_table=isinstance(table, dict))
-            layer.problems.append(Problem(place(section), problem))
-        elif not isinstance(table, dict):
+        if section in SECTIONS and isinstance(table, dict):
+            _collect_section(layer, section, table, path, lines, place)
+        elif section in SECTIONS:
             problem = f"{section} is a section; write [{section}] on a line of its own, and its keys below"
             layer.problems.append(Problem(place(section), problem))
         else:
-            for name, value in table.items():
-                if f"{section}.{name}" in BY_PATH:
-                    inside = {
-                        key[2:]: f"{path}:{line}"
-                        for key, line in lines.items()
-                        if key[:2] == (section, name) and len(key) > 2
-                    }
-                    layer.given.append(Given(f"{section}.{name}", value, place(section, name), inside=inside))
-                else:
-                    layer.problems.append(Problem(place(section, name), unknown_key(section, name)))
+            problem = unknown_section(section, is_table=isinstance(table, dict))
+            layer.problems.append(Problem(place(section), problem))
+
+
+def _collect_section(
+    layer: Layer,
+    section: str,
+    table: Mapping[str, object],
+    path: Path,
+    lines: Mapping[tuple[str | int, ...], int],
+    place: Callable[..., str],
+) -> None:
+    above = tuple(section.split("."))
+    key_path: tuple[str, ...]
+    for name, value in table.items():
+        full, key_path = f"{section}.{name}", (*above, name)
+        if full in BY_PATH:
+            inside: dict[tuple[str | int, ...], str] = {
+                key[len(key_path) :]: f"{path}:{line}"
+                for key, line in lines.items()
+                if key[: len(key_path)] == key_path and len(key) > len(key_path)
+            }
+            layer.given.append(Given(full, value, place(*key_path), inside=inside))
+        elif full in SECTIONS and isinstance(value, dict):
+            _collect_section(layer, full, value, path, lines, place)
+        else:
+            layer.problems.append(Problem(place(*key_path), unknown_key(section, name)))
 
 
 def unknown_section(name: str, *, is_table: bool) -> str:

@@ -19,7 +19,7 @@ from agent.config.destination import (
 )
 from agent.config.environment import read_environment
 from agent.config.files import Given, Layer, Problem, nearest, read_file
-from agent.config.schema import BY_PATH, SECTIONS, Destination, Settings, Sink
+from agent.config.schema import BY_PATH, SECTIONS, Destination, Settings, Sink, UpdateMode, attribute
 from agent.config.selectors import Sampler
 from agent.config.values import PlacedError
 
@@ -98,8 +98,12 @@ def load(
         places[given.path] = given.place
 
     sections: dict[str, object] = {
-        name: cls(
-            **{path.split(".")[1]: value for path, value in values.items() if path.startswith(f"{name}.")}
+        attribute(name): cls(
+            **{
+                path.rpartition(".")[2]: value
+                for path, value in values.items()
+                if path.rpartition(".")[0] == name
+            }
         )
         for name, cls in SECTIONS.items()
     }
@@ -207,6 +211,15 @@ def _check(config: Config, problems: list[Problem], warnings: list[str]) -> None
         problems.append(Problem(place, f"{text}; a batch must fit the queue"))
     if config.offsets.file and (problem := unusable(config.offsets.file)):
         problems.append(Problem(config.place("offsets.file"), f"offsets.file: {problem}"))
+    update = config.offsets_update
+    wanted = {UpdateMode.DIRECT: "url", UpdateMode.IMAGE: "image"}.get(update.mode)
+    if wanted and not getattr(update, wanted):
+        text = f"offsets.update.mode is {update.mode.value}, and offsets.update.{wanted} is missing"
+        problems.append(Problem(config.place("offsets.update.mode"), text))
+    for name in ("ca_file", "password_file", "docker_config", "public_key"):
+        if problem := unusable(getattr(update, name)):
+            place = config.place(f"offsets.update.{name}")
+            problems.append(Problem(place, f"offsets.update.{name}: {problem}"))
     both = sorted(set(config.libraries.enabled) & set(config.libraries.disabled))
     if both:
         text = (
@@ -237,6 +250,8 @@ def _warnings(config: Config) -> list[str]:
         for one in (export, *export.also)
         if export.sink is Sink.OTLP and not uses_tls(one) and (one.certificate or one.client_key)
     ]
+    if config.offsets_update.schedule and config.offsets_update.mode is UpdateMode.OFF:
+        warnings.append("offsets.update.schedule has no effect with offsets.update.mode off")
     ratio = config.sampler.name in (Sampler.TRACEIDRATIO, Sampler.PARENTBASED_TRACEIDRATIO)
     if "sampler.arg" in config.places and not ratio:
         warnings.append(f"sampler.arg has no effect with the sampler {config.sampler.name.value}")

@@ -48,7 +48,7 @@ def show(config: Config) -> str:
         if setting.section != section:
             section = setting.section
             lines += [*([""] if lines else []), f"[{section}]"]
-        value = _value(setting, getattr(getattr(config, section), setting.name))
+        value = _value(setting, setting.of(config))
         lines.append(f"{setting.name} = {value}  # {config.place(setting.path)}")
     return "\n".join(lines) + "\n"
 

@@ -19,8 +19,10 @@ from agent.config.values import (
     ENDPOINT,
     FLAG,
     HEADERS,
+    HTTPS,
     OPTIONAL_ENDPOINT,
     PAIRS,
+    SCHEDULE,
     TEXT,
     WORDS,
     Kind,
@@ -103,6 +105,14 @@ class AttachWay(enum.Enum):
     UPROBE_MULTI = "uprobe_multi"
     PERF = "perf"
     TRACEFS = "tracefs"
+
+
+class UpdateMode(enum.Enum):
+    """Where a newer offset table is fetched from."""
+
+    OFF = "off"
+    DIRECT = "direct"
+    IMAGE = "image"
 
 
 class Level(enum.Enum):
@@ -312,7 +322,56 @@ class Libraries:
 class Offsets:
     """Where field offsets come from, besides the executable itself."""
 
-    file: str = key("", TEXT, "An offset table to use instead of the installed one.", restart=True)
+    file: str = key(
+        "",
+        TEXT,
+        "An offset table to use instead of the installed one; updates have no say then.",
+        restart=True,
+    )
+    directory: str = key(
+        "/var/lib/gospan-offsets", TEXT, "Where updates of the table are installed.", restart=True
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OffsetsUpdate:
+    """Keeping the offset table current; after a change of it run `gospan offsets schedule`."""
+
+    mode: UpdateMode = key(
+        UpdateMode.OFF,
+        one_of(UpdateMode),
+        "direct: over HTTPS from `url`; image: from a registry, as `image`.",
+    )
+    schedule: str = key(
+        "",
+        SCHEDULE,
+        "When to look for a newer table: a cron expression (`0 0 * * *`) or a systemd calendar; empty: never.",
+    )
+    url: str = key("", HTTPS, "Where the table is; its signature is beside it, with .sig behind the name.")
+    image: str = key(
+        "", TEXT, "An image or artifact with the table, such as registry.example.com/gospan/offsets:latest."
+    )
+    ca_file: str = key(
+        "",
+        TEXT,
+        "PEM file of the authorities to trust. Default: the systemd credential offsets-ca, else the system's.",
+    )
+    username: str = key("", TEXT, "Who we are to the registry, if it asks.")
+    password_file: str = key(
+        "", TEXT, "A file with our password. Default: the systemd credential offsets-password, if given."
+    )
+    docker_config: str = key(
+        "",
+        TEXT,
+        "A docker config.json with what registries ask for. Default: the systemd credential offsets-docker-config,"
+        " if given.",
+    )
+    public_key: str = key(
+        "",
+        TEXT,
+        "PEM file of the public keys that sign tables. Default: the systemd credential offsets-public-key, else the"
+        " keys that came with gospan.",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -376,13 +435,14 @@ class Status:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """All settings, by section. The names here are the sections' names in the file."""
+    """All settings, by section. The names here are the sections' names in the file, but for `_`, which is a dot."""
 
     export: Export = field(default_factory=Export)
     discovery: Discovery = field(default_factory=Discovery)
     kernel: Kernel = field(default_factory=Kernel)
     libraries: Libraries = field(default_factory=Libraries)
     offsets: Offsets = field(default_factory=Offsets)
+    offsets_update: OffsetsUpdate = field(default_factory=OffsetsUpdate)
     http: Http = field(default_factory=Http)
     sampler: Sampling = field(default_factory=Sampling)
     resource: Resources = field(default_factory=Resources)
@@ -408,12 +468,22 @@ class Setting:
     @property
     def variable(self) -> str:
         """The environment variable that sets it."""
-        return f"GOSPAN_{self.section}_{self.name}".upper()
+        return f"GOSPAN_{self.section}_{self.name}".replace(".", "_").upper()
+
+    def of(self, config: Settings) -> object:
+        """Give its value."""
+        value: object = getattr(getattr(config, attribute(self.section)), self.name)
+        return value
 
 
 SECTIONS: dict[str, type[Any]] = {
-    item.name: type(getattr(Settings(), item.name)) for item in fields(Settings)
+    item.name.replace("_", "."): type(getattr(Settings(), item.name)) for item in fields(Settings)
 }
+
+
+def attribute(section: str) -> str:
+    """What a section is called in Settings."""
+    return section.replace(".", "_")
 
 
 def settings() -> Iterator[Setting]:

@@ -16,6 +16,8 @@ from difflib import get_close_matches
 from typing import Any, Generic, TypeVar
 from urllib.parse import unquote, urlsplit
 
+from agent.offsets.schedule import calendar
+
 T = TypeVar("T")
 E = TypeVar("E", bound=enum.Enum)
 
@@ -388,5 +390,43 @@ ENDPOINT: Kind[str] = Kind(
     name="address",
     from_toml=lambda value: _endpoint_from_text(_text_from_toml(value)),
     from_text=_endpoint_from_text,
+    to_toml=toml_string,
+)
+
+
+# --- what offset tables are fetched by ------------------------------------------------------------------------
+
+
+def _https_from_text(text: str) -> str:
+    text = text.strip()
+    try:
+        url = urlsplit(text)
+        usable = url.scheme == "https" and bool(url.hostname) and url.port != 0
+    except ValueError as error:
+        raise ValueError(f"{text!r} isn't an address: {error}") from None
+    if text and not usable:
+        raise ValueError(f"{text!r} isn't an address that begins with https://")
+    if url.username is not None or url.password is not None:
+        raise ValueError("credentials don't belong in the address")
+    return text
+
+
+HTTPS: Kind[str] = Kind(
+    name="https address",
+    from_toml=lambda value: _https_from_text(_text_from_toml(value)),
+    from_text=_https_from_text,
+    to_toml=toml_string,
+)
+
+
+def _schedule_from_text(text: str) -> str:
+    calendar(text)
+    return text.strip()
+
+
+SCHEDULE: Kind[str] = Kind(
+    name="schedule",
+    from_toml=lambda value: _schedule_from_text(_text_from_toml(value)),
+    from_text=_schedule_from_text,
     to_toml=toml_string,
 )

@@ -23,7 +23,7 @@ SCHEMA = 1
 
 ARCHITECTURES = ("amd64", "arm64")
 
-_MAX_SIZE = 16 << 20
+MAX_SIZE = 16 << 20
 _MAX_OFFSET = (1 << 32) - 1
 _MAX_RANGES = 1 << 20
 
@@ -186,11 +186,11 @@ def load(path: Path) -> Table:
     """Read a table. Raises TableError if there is none, or if it is not in order."""
     try:
         with path.open("rb") as file:
-            data = file.read(_MAX_SIZE + 1)
+            data = file.read(MAX_SIZE + 1)
     except OSError as error:
         raise TableError(f"{path}: {error.strerror}; it is made by `gospan offsets build`") from error
-    if len(data) > _MAX_SIZE:
-        raise TableError(f"{path}: has more than {_MAX_SIZE >> 20} MiB, so it is no offset table")
+    if len(data) > MAX_SIZE:
+        raise TableError(f"{path}: has more than {MAX_SIZE >> 20} MiB, so it is no offset table")
     try:
         return parse(data)
     except TableError as error:

@@ -71,7 +71,7 @@ class Reporter:
         self._pipeline = pipeline
         self._sink = sink
         self._recent = recent
-        self._offsets = offsets
+        self.offsets = offsets
         self._rates = Rates()
         self._started = time.time()
 
@@ -91,7 +91,7 @@ class Reporter:
             "started": self._started,
             "reload": dataclasses.asdict(reload) if reload else None,
             "kernel": self._kernel(),
-            "offsets": self._offsets.as_json(),
+            "offsets": self.offsets.as_json(),
             "spans": {
                 "made": pipeline.counts.made,
                 "per_second": self._rates.total(pipeline.counts.made),

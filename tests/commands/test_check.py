@@ -184,7 +184,7 @@ def test_offsets_table(
     gospan: Gospan, quiet_network: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "offsets.json"
-    monkeypatch.setattr("agent.commands.check.packaged_offsets", lambda: path)
+    monkeypatch.setattr("agent.offsets.active.packaged_offsets", lambda: path)
 
     def level_and_sentence() -> tuple[str, str]:
         report = json.loads(gospan("check", "--json", *quiet_network).out)

@@ -106,7 +106,7 @@ def test_a_damaged_table_is_a_sentence(
 def test_show_says_what_is_covered(capfd: pytest.CaptureFixture[str]) -> None:
     status, out, err = gospan(capfd, "show")
     assert (status, err) == (0, "")
-    assert out.startswith(f"table      {TABLE}\ngenerated  20")
+    assert out.startswith(f"table      {TABLE}\nfrom       this gospan\ngenerated  20")
     assert "\nstd\n  versions     " in out
     assert "\ngolang.org/x/net\n  versions     " in out
     assert "net/http.Request.Method" not in out
