@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from agent.config import BufferKind, Config, Export, Kernel, Log, Status, change
+from agent.config.schema import settings
 
 
 def test_what_is_applied_and_what_waits() -> None:
@@ -30,3 +31,12 @@ def test_what_is_applied_and_what_waits() -> None:
     assert change(found.config, new).postponed == found.postponed
     assert change(found.config, replace(found.config, log=Log())).applied == ()
     assert str(change(old, old)) == "nothing has changed"
+
+
+def test_every_setting_is_applied_or_waits() -> None:
+    """A new setting is one that needs a restart, or Daemon._apply has to know of it: then add it here."""
+    applied = {setting.path for setting in settings() if not setting.info.restart}
+    # The agent has no part in offsets.update, which is read by `gospan offsets`.
+    whole = ("export", "metrics", "discovery", "libraries", "sampler", "resource", "log", "offsets.update")
+    single = {"kernel.drain_interval", "status.recent_spans"}
+    assert {path for path in applied if path.rpartition(".")[0] not in whole} == single
