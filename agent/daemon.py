@@ -19,7 +19,7 @@ from agent.kernel.programs import Programs
 from agent.kernel.tracefs import find as find_tracefs
 from agent.libraries import LIBRARIES
 from agent.log import Event, Logger, emit
-from agent.memory import give_back
+from agent.memory import give_back, keep_small, settle
 from agent.metrics.gather import Gatherer
 from agent.metrics.report import MetricsReporter
 from agent.notify import Notifier
@@ -55,6 +55,7 @@ def run_daemon(config: Config, log: Logger, reread: Callable[[], Config]) -> int
 
     `reread` loads the configuration anew, for SIGHUP; it raises ConfigError.
     """
+    keep_small()
     terminals = _terminals()
     with ExitStack() as stack:
         signals = stack.enter_context(_signals(*_ENDING, signal.SIGHUP))
@@ -209,7 +210,7 @@ class Daemon:
         self._report(self._config.metrics)
         self._log.info("gospan is tracing", **self._summary())
         self._notifier.ready(self._sentence())
-        give_back()
+        settle()
         with selectors.DefaultSelector() as selector:
             selector.register(signals, selectors.EVENT_READ)
             selector.register(reader, selectors.EVENT_READ)
