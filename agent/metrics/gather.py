@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-
-import psutil
+from pathlib import Path
 
 from agent.kernel.programs import Programs
 from agent.kernel.stats import program_stats
@@ -16,6 +16,8 @@ from agent.spans.export import QUEUE_FULL, SHUTDOWN, ExportStatus
 from agent.spans.pipeline import Pipeline
 from agent.spans.sinks import Sink
 from agent.tracer import Tracer
+
+_SELF = Path("/proc/self")
 
 
 class Gatherer:
@@ -38,7 +40,6 @@ class Gatherer:
         self._losses = losses
         self._bpf_statistics = bpf_statistics
         self._started = time.monotonic()
-        self._agent = psutil.Process()
 
     def gather(self) -> list[Point]:
         """Read everything. Raises KernelError if the kernel doesn't tell."""
@@ -74,14 +75,14 @@ class Gatherer:
                 yield Point(of.BPF_TIME, stats.run_time_ns / 1e9, attributes)
 
     def _of_agent(self) -> Iterator[Point]:
-        agent = self._agent
-        with agent.oneshot():
-            times = agent.cpu_times()
-            yield Point(of.CPU_TIME, times.user, {"cpu.mode": "user"})
-            yield Point(of.CPU_TIME, times.system, {"cpu.mode": "system"})
-            yield Point(of.MEMORY, agent.memory_info().rss)
-            yield Point(of.THREADS, agent.num_threads())
-            yield Point(of.FILES, agent.num_fds())
+        times = os.times()
+        yield Point(of.CPU_TIME, times.user, {"cpu.mode": "user"})
+        yield Point(of.CPU_TIME, times.system, {"cpu.mode": "system"})
+        # proc(5), statm: the second number is that of resident pages.
+        pages = int((_SELF / "statm").read_text().split()[1])
+        yield Point(of.MEMORY, pages * os.sysconf("SC_PAGE_SIZE"))
+        yield Point(of.THREADS, sum(1 for _ in (_SELF / "task").iterdir()))
+        yield Point(of.FILES, sum(1 for _ in (_SELF / "fd").iterdir()))
         yield Point(of.UPTIME, time.monotonic() - self._started)
 
 

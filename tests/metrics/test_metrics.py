@@ -4,74 +4,20 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import grpc
 import pytest
 import urllib3
-from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2_grpc
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
-    ExportMetricsServiceRequest,
-    ExportMetricsServiceResponse,
-)
 from prometheus_client.parser import text_string_to_metric_families
 
 from agent.config import Config, MetricsExporter, load
 from agent.metrics.instruments import INSTRUMENTS, Kind
 from agent.metrics.prometheus import prometheus_name
+from tests.metrics.collector import collecting
 from tests.spans.collector import Collector, serving
 from tests.support.daemon import attributes, eventually, running
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
-
-
-class MetricsCollector(metrics_service_pb2_grpc.MetricsServiceServicer):
-    """Keeps the requests, with their headers."""
-
-    def __init__(self) -> None:
-        self.requests: list[ExportMetricsServiceRequest] = []
-        self.headers: list[dict[str, Any]] = []
-        self.port = 0
-
-    def Export(  # noqa: N802
-        self, request: ExportMetricsServiceRequest, context: grpc.ServicerContext
-    ) -> ExportMetricsServiceResponse:
-        self.requests.append(request)
-        self.headers.append(dict(context.invocation_metadata()))
-        return ExportMetricsServiceResponse()
-
-    def values(self) -> dict[str, list[tuple[dict[str, Any], Any]]]:
-        """What the last request says: for each metric its points, attributes and value (of a histogram, its count)."""
-        found: dict[str, list[tuple[dict[str, Any], Any]]] = {}
-        (resource,) = self.requests[-1].resource_metrics
-        (scope,) = resource.scope_metrics
-        for metric in scope.metrics:
-            points: list[tuple[dict[str, Any], Any]] = [
-                (attributes(number), number.as_int or number.as_double) for number in metric.sum.data_points
-            ]
-            for one in metric.histogram.data_points:
-                assert sum(one.bucket_counts) == one.count
-                assert len(one.bucket_counts) == len(one.explicit_bounds) + 1
-                points.append((attributes(one), one.count))
-            found[metric.name] = points
-        return found
-
-
-@contextmanager
-def collecting() -> Iterator[MetricsCollector]:
-    collector = MetricsCollector()
-    server = grpc.server(ThreadPoolExecutor(2))
-    metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(collector, server)  # type: ignore[no-untyped-call]
-    collector.port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    try:
-        yield collector
-    finally:
-        server.stop(None).wait()
 
 
 def test_the_documentation_lists_them() -> None:
@@ -121,11 +67,8 @@ def test_otlp_and_prometheus() -> None:
             assert metric.sum.is_monotonic == (known[metric.name].kind is Kind.COUNTER)
 
     families = {family.name: family for family in text_string_to_metric_families(text)}
-    names = {prometheus_name(known[name]) for name in values}
-    assert {"process_memory_usage_bytes", "process_cpu_time_seconds", "gospan_record_read"} <= families.keys()
-    assert names - families.keys() <= {
-        prometheus_name(one) for one in INSTRUMENTS if one.kind is Kind.HISTOGRAM
-    }
+    assert {prometheus_name(known[name]) for name in always} <= families.keys()
+    assert families.keys() <= {prometheus_name(one) for one in INSTRUMENTS}
     (sample,) = families["process_memory_usage_bytes"].samples
     assert 20 << 20 < sample.value < 300 << 20
 

@@ -12,12 +12,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from agent.config import Compression, Export, Protocol
+from agent.config import Compression, Destination, Export, Protocol
+from agent.metrics.instruments import CPU_TIME, EXPORT_TIME, MEMORY, Point
+from agent.metrics.otlp import METRICS, encode
+from agent.spans.delivery import BOUNDS, Accepted, Duration
 from agent.spans.otlp import Chunk, encode_spans
 from agent.spans.sinks import Exporters, open_otlp
+from tests.metrics.collector import MetricsCollector, collecting
 from tests.spans.collector import Authority, Collector, make_authority, serving
 from tests.spans.test_export import origin, wait_until
 from tests.support.golang import build
@@ -48,6 +54,7 @@ class RealCollector:
 
     ports: dict[tuple[Protocol, str], int]
     beyond: Collector
+    metrics: MetricsCollector
 
 
 @pytest.fixture(scope="module")
@@ -57,12 +64,19 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture(scope="module")
 def collector(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealCollector]:
-    with serving(Collector()) as beyond, running(authority, beyond, tmp_path_factory.mktemp("real")) as real:
+    directory = tmp_path_factory.mktemp("real")
+    with (
+        serving(Collector()) as beyond,
+        collecting() as metrics,
+        running(authority, beyond, metrics, directory) as real,
+    ):
         yield real
 
 
 @contextmanager
-def running(authority: Authority, beyond: Collector, directory: Path) -> Iterator[RealCollector]:
+def running(
+    authority: Authority, beyond: Collector, metrics: MetricsCollector, directory: Path
+) -> Iterator[RealCollector]:
     """Start the Collector with receivers of three kinds, each by gRPC and HTTP: plain, TLS, and mutual TLS."""
     program = build("collector")
     key, certificate = authority.issue("server")
@@ -84,16 +98,22 @@ def running(authority: Authority, beyond: Collector, directory: Path) -> Iterato
         }
         for kind, settings in kinds.items()
     }
-    exporter = {
-        "endpoint": f"127.0.0.1:{beyond.port}",
-        "tls": {"insecure": True},
-        "sending_queue": {"enabled": False},
+    signals = {"traces": beyond.port, "metrics": metrics.port}
+    exporters = {
+        f"otlp_grpc/{signal}": {
+            "endpoint": f"127.0.0.1:{port}",
+            "tls": {"insecure": True},
+            "sending_queue": {"enabled": False},
+        }
+        for signal, port in signals.items()
     }
-    pipeline = {"receivers": list(receivers), "exporters": ["otlp_grpc"]}
+    pipelines = {
+        signal: {"receivers": list(receivers), "exporters": [f"otlp_grpc/{signal}"]} for signal in signals
+    }
     settings = {
         "receivers": receivers,
-        "exporters": {"otlp_grpc": exporter},
-        "service": {"pipelines": {"traces": pipeline}},
+        "exporters": exporters,
+        "service": {"pipelines": pipelines},
     }
     # JSON is YAML.
     (directory / "config.yaml").write_text(json.dumps(settings))
@@ -105,7 +125,7 @@ def running(authority: Authority, beyond: Collector, directory: Path) -> Iterato
             assert process.poll() is None, text
             assert time.monotonic() < deadline, text
             time.sleep(0.05)
-        yield RealCollector(ports, beyond)
+        yield RealCollector(ports, beyond, metrics)
     finally:
         process.terminate()
         process.wait(20)
@@ -161,3 +181,25 @@ def test_it_receives_what_was_sent(
         for one, encoded in sent
     }
     assert [(status.sent, status.dropped, status.retries) for status in sink.status()] == [(250, {}, 0)]
+
+
+@pytest.mark.parametrize("protocol", list(Protocol))
+def test_it_receives_metrics(collector: RealCollector, protocol: Protocol) -> None:
+    duration = Duration([0, 2, *[0] * (len(BOUNDS) - 1)], 0.015)
+    points = [
+        Point(MEMORY, 70 << 20),
+        Point(CPU_TIME, 1.5, {"cpu.mode": "user"}),
+        Point(CPU_TIME, 0.5, {"cpu.mode": "system"}),
+        Point(EXPORT_TIME, duration, {"server.address": "localhost", "server.port": 4317}),
+    ]
+    name = KeyValue(key="service.name", value=AnyValue(string_value="gospan"))
+    body = encode(points, Resource(attributes=[name]), started=1_700_000_000, now=1_700_000_001)
+    before = len(collector.metrics.requests)
+    settings = Destination(
+        endpoint=f"http://localhost:{collector.ports[protocol, 'plain']}", protocol=protocol
+    )
+    transport = open_otlp(settings, METRICS)
+    assert transport.post(body, 20) == Accepted()
+    transport.close()
+    wait_until(lambda: len(collector.metrics.requests) > before)
+    assert collector.metrics.requests[-1] == ExportMetricsServiceRequest.FromString(body)
