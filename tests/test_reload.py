@@ -120,7 +120,9 @@ def test_what_can_be_applied_is_without_detaching_what_stays(rig: Rig, tmp_path:
         )
         assert message == (
             "the configuration was read again: changed export.endpoint, export.headers, discovery.exclude, "
-            "discovery.rules, log.level; kernel.buffer_size will change at the next start"
+            # The agent's own metrics go where spans do.
+            "discovery.rules, metrics.endpoint, metrics.headers, log.level; "
+            "kernel.buffer_size will change at the next start"
         )
         kept = rig.attached()
         assert kept.items() < attached.items()

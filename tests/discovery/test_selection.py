@@ -130,8 +130,9 @@ def test_the_first_rule_that_matches_counts(shop: Candidate) -> None:
         why="",
         resource=Resources(service_name="all", attributes=(("a", "1"), ("b", "3"))),
         sampling=Sampling(name=Sampler.TRACEIDRATIO, arg=0.25),
-        libraries_off={},
+        libraries_off=disabled_libraries((LIBRARY,), (), by_enabled="libraries of a rule in discovery.rules"),
     )
+    assert LIBRARY not in Selection(config).of(shop).libraries_off
     other = Selection(config).of_path("/other")
     assert other is not None
     assert other.resource.service_name == "wrong"
