@@ -15,9 +15,8 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from agent import __version__
-from agent.offsets.source import Fetched, FetchError
+from agent.offsets.source import MAX_SIGNATURE_FILE, Fetched, FetchError
 from agent.offsets.table import MAX_SIZE
-from agent.offsets.trust import MAX_SIGNATURE_FILE
 
 TIMEOUT = 20.0
 """Seconds that a server may be silent."""
