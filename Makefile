@@ -83,7 +83,7 @@ bpf: $(BPF_OBJECTS) ## Compile bpf/*.bpf.c for amd64 and arm64
 
 # --- Checks -----------------------------------------------------------------------------------------------------------
 
-PYTHON_SOURCES := agent tests bench demo
+PYTHON_SOURCES := agent tests bench demo package
 C_SOURCES := $(wildcard bpf/*.c bpf/*.h)
 
 .PHONY: lint
@@ -106,6 +106,20 @@ test: setup dev packages-test ## Run all tests (PYTEST_ARGS='-k elf' for some)
 .PHONY: test-vm
 test-vm: setup dev packages-test packages-vm ## Run the agent on other kernels, in virtual machines (VM_ARGS='--kernel 5.10')
 	$(VENV)/bin/python -m tests.vm $(VM_ARGS)
+
+# --- Packages ---------------------------------------------------------------------------------------------------------
+
+.PHONY: deb
+deb: dev bpf ## Make build/gospan_*.deb for Debian 12 and later and Ubuntu 24.04 and later
+	@$(VENV)/bin/python -m package deb $(PACKAGE_ARGS)
+
+.PHONY: rpm
+rpm: dev bpf packages-rpm ## Make build/gospan-*.rpm, for distributions with Python 3.11 or later
+	@$(VENV)/bin/python -m package rpm $(PACKAGE_ARGS)
+
+.PHONY: test-package
+test-package: setup dev packages-test packages-vm packages-image ## Install, run, upgrade and purge the package under a real systemd
+	GOSPAN_TEST_PACKAGE=1 $(VENV)/bin/python -m pytest tests/package $(PYTEST_ARGS)
 
 # --- To look at -------------------------------------------------------------------------------------------------------
 

@@ -68,8 +68,8 @@ class _Parser(argparse.ArgumentParser):
         self.exit(EXIT_USAGE, f"gospan: {message}\nTry `{self.prog} --help`.\n")
 
 
-def make_parser(chosen: str | None = None) -> argparse.ArgumentParser:
-    """Make the parser; of the commands, only the chosen one has its arguments."""
+def make_parser(*chosen: str) -> argparse.ArgumentParser:
+    """Make the parser; of the commands, only the chosen ones have their arguments."""
     parser = _Parser(
         prog="gospan",
         description=_DESCRIPTION,
@@ -86,7 +86,7 @@ def make_parser(chosen: str | None = None) -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        if command.name == chosen:
+        if command.name in chosen:
             module = importlib.import_module(f"agent.commands.{command.name}")
             sub.description = _filled(module.__doc__ or "")
             module.add_arguments(sub)
@@ -104,7 +104,7 @@ def _dispatch(words: Sequence[str]) -> int:
     names = [command.name for command in COMMANDS]
     # The options before the command take no value, so the first word that is none is the command.
     chosen = next((word for word in words if not word.startswith("-")), None)
-    parser = make_parser(chosen)
+    parser = make_parser(*filter(None, [chosen]))
     if chosen is None and not {"-h", "--help", "-V", "--version"} & set(words):
         if words:
             parser.error(f"there is no option {words[0]} before the command")

@@ -2,13 +2,13 @@
 
 import hashlib
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from package import wheels
 from tests.vm import archive, cache
-from tests.vm.tools import VmError, call
+from tests.vm.tools import VmError
 
 SUITE = "bookworm"
 PYTHON = (3, 11)
@@ -108,20 +108,11 @@ def _wheels(lock: Path, arch: str) -> Path:
     home = cache.directory("wheels") / f"{arch}-python{PYTHON[0]}.{PYTHON[1]}-{_digest(lock.read_bytes())}"
     if home.exists():
         return home
-    machine = {"amd64": "x86_64", "arm64": "aarch64"}[arch]
-    # glibc 2.36 of Debian 12 takes wheels for every older one.
-    platforms = [f"manylinux_2_{minor}_{machine}" for minor in range(36, 16, -1)] + [
-        f"manylinux2014_{machine}"
-    ]
     with cache.filling(home) as packages:
-        command = [
-            *(sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"),
-            *("--require-hashes", "--no-deps", "--only-binary=:all:", "--no-compile"),
-            *("--implementation", "cp", "--python-version", f"{PYTHON[0]}.{PYTHON[1]}"),
-            *(f"--platform={platform}" for platform in platforms),
-            *("--target", str(packages), "-r", str(lock)),
-        ]
-        call(command, what=f"fetching Python packages for {arch}")
+        try:
+            wheels.install(lock, packages, python=f"{PYTHON[0]}.{PYTHON[1]}", arch=arch, glibc=36)
+        except wheels.WheelError as error:
+            raise VmError(str(error)) from error
     return home
 
 
