@@ -279,8 +279,9 @@ def is_removed(_world: World) -> None:
     apt("remove", "gospan")
     expect(not processes("/usr/bin/gospan"), f"processes: {processes('/usr/bin/gospan')}")
     expect(not bpf_objects(), f"BPF: {bpf_objects()}")
-    events = Path("/sys/kernel/tracing/uprobe_events").read_text()
-    expect("gospan" not in events, f"no probe is left: {events}")
+    if EMULATED:  # else the kernel is this machine's, where other agents may trace as well
+        events = Path("/sys/kernel/tracing/uprobe_events").read_text()
+        expect("gospan" not in events, f"no probe is left: {events}")
     expect(get(), "the shop still answers")
     expect(CONFIG.exists() and not Path("/usr/lib/gospan").exists(), "only the configuration stays")
 

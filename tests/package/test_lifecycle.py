@@ -58,4 +58,3 @@ def test_in_namespaces(suite: str, command: list[str], environment: dict[str, st
             timeout=300,
         )
     )
-
