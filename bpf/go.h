@@ -131,11 +131,10 @@ static __always_inline bool go_read_object(void *to, __u32 room, __u32 size, __u
 }
 
 /* The first bytes of a struct, read at once: a read costs much more than its bytes do. */
-#define WINDOW_WORDS 64 /* a power of two: it is a mask as well */
-#define WINDOW_BYTES 288 /* of them; what is read of an http.Request lies in these */
+#define WINDOW_BYTES 288 /* what is read of an http.Request lies in these */
 
 struct go_window {
-	__u64 words[WINDOW_WORDS];
+	__u64 words[WINDOW_BYTES / 8];
 };
 
 static __always_inline bool go_window_read(struct go_window *window, __u64 base)
@@ -149,7 +148,7 @@ static __always_inline __u64 go_window_word(const struct go_window *window, __u6
 	__u64 word = 0, at = offset;
 
 	if (offset < WINDOW_BYTES && !(offset & 7)) {
-		MASK(at, sizeof(window->words) - 8);
+		CLAMP(at, WINDOW_BYTES - 8);
 		return *(const __u64 *)((const char *)window->words + at);
 	}
 	go_read_field(&word, sizeof(word), base, offset);

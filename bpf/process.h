@@ -25,7 +25,7 @@ struct process {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 16384);
+	__uint(max_entries, 8192);
 	__type(key, __u32); /* tgid, as the agent sees it */
 	__type(value, struct process);
 } processes SEC(".maps");

@@ -35,7 +35,7 @@ _COUNTER_PREFIX = "COUNTER_"
 _LEAST_PERF_BUFFER = 64 << 10
 """Bytes; a perf buffer for each processor shares kernel.buffer_size, but for less than this there is no use."""
 
-_GOROUTINES_PER_SPAN = 4
+_GOROUTINES_PER_SPAN = 3
 """Goroutines that are remembered for each span that may be open: an idle connection of a server is one."""
 
 _CONTEXTS_PER_SPAN = 4
