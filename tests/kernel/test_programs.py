@@ -59,7 +59,7 @@ def test_records_have_different_kinds_and_belong_to_their_library(found: Feature
 def test_maps_are_as_large_as_configured(found: Features) -> None:
     settings = Kernel(max_in_flight=100, max_executables=7, buffer_size=100_000, buffer=BufferKind.AUTO)
     with Programs.load(found, settings, libraries=LIBRARIES) as programs:
-        assert programs.map("goroutines").max_entries == 400
+        assert programs.map("goroutines").max_entries == 300
         assert programs.map("runtime_layouts").max_entries == 7
         server = programs._objects["net_http_server"]
         assert server.map("http_server_layouts").max_entries == 7
