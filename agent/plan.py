@@ -32,6 +32,9 @@ MAP_TAG = "go-map:"
 ADDRESS_TAG = "go-address:"
 """Declaration tag of a layout's member that takes the distance of something from the start of the code."""
 
+TYPE_TAG = "go-type:"
+"""Declaration tag of a layout's member: a type, and the member takes where it is described."""
+
 _RUNTIME = Feature(what="goroutines", fields=(("runtime.g.goid",),), required=True)
 
 
@@ -143,6 +146,7 @@ def make_plan(
         maps={
             tag.partition(":")[0] for formats in layouts.values() for tag in _tags(formats.values(), MAP_TAG)
         },
+        types={tag for formats in layouts.values() for tag in _tags(formats.values(), TYPE_TAG)},
     )
     planned = tuple(
         _plan_library(library, executable, functions, layouts[library.object], resolution, disabled or {})
@@ -277,6 +281,9 @@ def _fields(layouts: Iterable[Format], resolution: Resolution) -> set[PlannedFie
     for name in _tags(layouts, FIELD_TAG) | parts:
         if name in resolution.offsets:
             fields.add(PlannedField(name, *resolution.offsets[name]))
+    for name in _tags(layouts, TYPE_TAG):
+        if name in resolution.types:
+            fields.add(PlannedField(name, resolution.types[name], Source.TYPE_INFORMATION))
     for name in parts:
         map_type, _, member = name.partition(":")
         if map_type in resolution.maps:
@@ -300,7 +307,7 @@ def _pack(layout: Format, offsets: Mapping[str, int]) -> bytes:
     values: dict[str, Value] = {}
     for field in layout.fields:
         for tag in field.tags:
-            name = tag.removeprefix(MAP_TAG).removeprefix(FIELD_TAG)
+            name = tag if tag.startswith(ADDRESS_TAG) else tag.partition(":")[2]
             # An offset that the member can't hold is as good as none.
             if name in offsets and offsets[name] < (1 << 8 * field.size) - 1:
                 values[field.name] = offsets[name]

@@ -17,6 +17,13 @@ typedef __u16 go_offset;
 /* The distance of something from the start of the program's code, which is wherever it was loaded; bytes. */
 #define GO_ADDRESS(what) __attribute__((btf_decl_tag("go-address:" what)))
 
+/* A type of the program: the address of its description, bytes from the first one. What two of these differ by, the
+ * addresses in memory differ by as well. */
+typedef __u32 go_distance;
+
+#define GO_DISTANCE_UNKNOWN ((go_distance) - 1)
+#define GO_TYPE(type)	    __attribute__((btf_decl_tag("go-type:" type)))
+
 /* What every library needs. One entry for each executable. */
 struct runtime_layout {
 	go_offset g_goid GO("runtime.g.goid");

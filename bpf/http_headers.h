@@ -67,7 +67,8 @@ struct header_name {
 };
 
 /* Where a name stands in the table, from its length and first letter: no two of ours meet, so one comparison tells.
- * (Two that met would be a compiler's error: -Winitializer-overrides.) */
+ * (Two that met would be a compiler's error: -Winitializer-overrides.) The two cases of a
+ * letter have the same place, as they are a multiple of the table's size apart. */
 #define HEADER_SLOTS		   32
 #define HEADER_SLOT(length, first) (((length) * 5 + (first)) % HEADER_SLOTS)
 #define HEADER(first, name, what)  [HEADER_SLOT(sizeof(name) - 1, first)] = {sizeof(name) - 1, {{name}}, what}
@@ -155,10 +156,13 @@ static __always_inline __u32 header_of(const union header_text *name, __u64 leng
 {
 	__u32 slot = HEADER_SLOT((__u32)length, (__u8)name->bytes[0]);
 	const struct header_name *known = &header_table[slot];
-	__u64 differs = (known->length ^ length) | (known->text.words[0] ^ name->words[0]) |
-			(known->text.words[1] ^ name->words[1]) | (known->text.words[2] ^ name->words[2]);
+	/* In any letter case, which is one bit of a letter: names are canonical in an http.Header, and lower-case in the
+	 * metadata of grpc. */
+	__u64 differs = ((known->text.words[0] ^ name->words[0]) | (known->text.words[1] ^ name->words[1]) |
+			 (known->text.words[2] ^ name->words[2])) &
+			~0x2020202020202020ULL;
 
-	return differs ? HEADERS : known->header;
+	return differs || known->length != length ? HEADERS : known->header;
 }
 
 /* Read the first of a header's lines. net/http's reader cuts the slices of all headers from one array (net/textproto,
@@ -363,4 +367,17 @@ static __always_inline struct header_scan *http_headers_find(const struct hit *h
 			return scan;
 	count(COUNTER_HEADERS_UNREAD);
 	return scan;
+}
+
+/* Read and parse the value of a traceparent. */
+static __always_inline bool traceparent_read(struct traceparent *text, const struct go_string *value,
+					     struct trace_context *to)
+{
+	__u32 length = TRACEPARENT_LENGTH;
+
+	if (value->length < TRACEPARENT_LENGTH)
+		return false;
+	if (value->length > TRACEPARENT_LENGTH)
+		length++;
+	return go_read(text->version, length, value->data) && traceparent_parse(text, value->length, to);
 }

@@ -123,18 +123,6 @@ static __always_inline void append_remote_addr(struct http_server_request *entry
 	entry->remote_addr = *address;
 }
 
-static __always_inline bool traceparent_read(struct traceparent *text, const struct go_string *value,
-					     struct trace_context *to)
-{
-	__u32 length = TRACEPARENT_LENGTH;
-
-	if (value->length < TRACEPARENT_LENGTH)
-		return false;
-	if (value->length > TRACEPARENT_LENGTH)
-		length++;
-	return go_read(text->version, length, value->data) && traceparent_parse(text, value->length, to);
-}
-
 /* A request begins: open its span, and note what it says of itself. */
 static __always_inline struct http_server_request *server_start(struct hit *hit, const struct http_server_layout *go,
 								const struct request_fields *fields, __u64 request,
@@ -247,7 +235,8 @@ static __always_inline void server_end(void *ctx, const struct hit *hit, const s
 	struct http_server_record *record = &entry->record;
 	__u64 length;
 
-	if (span->context.flags & TRACE_FLAG_SAMPLED && !(hijacked && entry->becomes_http2)) {
+	if (span->context.flags & TRACE_FLAG_SAMPLED && !(span->flags & SPAN_REPLACED) &&
+	    !(hijacked && entry->becomes_http2)) {
 		span_record(hit, span, &record->header);
 		record->header.flags |= flags;
 		record->status = status;

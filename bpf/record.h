@@ -8,6 +8,7 @@
 enum record_flags {
 	RECORD_REMOTE_PARENT = 1 << 0, /* the parent came with the request, from outside */
 	RECORD_UNFINISHED = 1 << 1, /* the operation did not return: it panicked, or its goroutine exited */
+	SPAN_REPLACED = 1 << 2, /* never in a record: another library's span stands for this one */
 };
 
 struct record_header {

@@ -312,6 +312,21 @@ static __always_inline struct span *span_returned(const struct hit *hit, struct 
 	return span && span->stack == stack_in_use(hit) ? span : NULL;
 }
 
+/* The span of another goroutine that context_find has found; NULL where it is open no more. */
+static __always_inline struct span *span_found(const struct hit *hit, const struct goroutine *goroutine)
+{
+	struct goroutine_key key = {hit->key.process, goroutine->found_goid};
+	struct goroutine *owner = bpf_map_lookup_elem(&goroutines, &key);
+
+	if (!owner)
+		return NULL;
+#pragma unroll
+	for (__u32 i = 0; i < SPAN_DEPTH; i++)
+		if (i < owner->depth && is_same_span(&owner->spans[i].context, &goroutine->found))
+			return &owner->spans[i];
+	return NULL;
+}
+
 /* Close a span, and whatever was left open above it. */
 static __always_inline void span_pop(struct goroutine *goroutine, struct span *span)
 {

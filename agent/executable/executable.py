@@ -13,7 +13,7 @@ from agent.executable.buildinfo import BuildInfo, find_build_info
 from agent.executable.elf import Image
 from agent.executable.errors import CorruptError, ExecutableError
 from agent.executable.itabs import Itab, read_itabs
-from agent.executable.maps import MapGeometry, find_map_geometry
+from agent.executable.maps import MapGeometry, find_map, find_map_geometry
 from agent.executable.moduledata import Moduledata, find_moduledata
 from agent.executable.names import TypeNames
 from agent.executable.places import Body, Function, Place
@@ -146,6 +146,21 @@ class Executable:
     def all_structs(self) -> list[Struct]:
         """Every defined struct type in the program."""
         return list(self._structs.all())
+
+    @_naming
+    def type_distances(self, names: Collection[str]) -> Mapping[str, int]:
+        """Return how many bytes behind the program's first type each of these is described: defined structs and maps.
+
+        Where the types are in memory isn't known of a PIE; how far they are apart is. Missing where there is none, or
+        more than one of that name.
+        """
+        module = self._tables[1]
+        found = dict(self._structs.addresses(names))
+        for name in names:
+            address = find_map(self._image, module, self._scan, name) if name not in found else None
+            if address is not None:
+                found[name] = address
+        return {name: address - module.types for name, address in found.items()}
 
     @_naming
     def map_geometry(self, name: str) -> MapGeometry | None:

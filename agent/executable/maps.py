@@ -5,6 +5,7 @@ keys and then eight elems. The compiler describes the group as a struct, so both
 """
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from agent.executable import rtti
@@ -35,10 +36,25 @@ def find_map_geometry(image: Image, module: Moduledata, scan: TypeScan, name: st
 
     Raises CorruptError.
     """
+    best: tuple[bool, MapGeometry] | None = None
+    for address, is_own in _descriptors(image, module, scan, name):
+        geometry = _geometry(image, address)
+        if geometry is not None and (best is None or (is_own and not best[0])):
+            best = (is_own, geometry)
+    return best[1] if best else None
+
+
+def find_map(image: Image, module: Moduledata, scan: TypeScan, name: str) -> int | None:
+    """Return where the descriptor of a defined map type stands; None where that isn't one. Raises CorruptError."""
+    found = [address for address, _ in _descriptors(image, module, scan, name)]
+    return found[0] if len(found) == 1 else None
+
+
+def _descriptors(image: Image, module: Moduledata, scan: TypeScan, name: str) -> Iterator[tuple[int, bool]]:
+    """Yield the descriptors of map types of this name, and whether each is the package's own, not a vendored one."""
     package, own = split_type(name)
     if not package:
-        return None
-    best: tuple[bool, MapGeometry] | None = None
+        return
     for tried, (address, _) in enumerate(scan.named(rtti.MAP, {own})):
         if tried > _MAX_MAPS:
             raise LimitError(f"has too many maps called {own}")
@@ -47,10 +63,8 @@ def find_map_geometry(image: Image, module: Moduledata, scan: TypeScan, name: st
             for _, path in rtti.map_package_paths(image, module.types, address)
             if same_package(path, package)
         ]
-        geometry = _geometry(image, address) if paths else None
-        if geometry is not None and (best is None or (package in paths and not best[0])):
-            best = (package in paths, geometry)
-    return best[1] if best else None
+        if paths:
+            yield address, package in paths
 
 
 def _geometry(image: Image, address: int) -> MapGeometry | None:

@@ -50,6 +50,14 @@ class StructReader:
                 chosen[name] = self._structs[found[0]]
         return chosen
 
+    def addresses(self, names: Collection[str]) -> Mapping[str, int]:
+        """Return where the descriptors of the structs called by one of `names` stand; missing where that isn't one."""
+        return {
+            name: addresses[0]
+            for name, by_path in self._addresses(names).items()
+            if len(by_path) == 1 and len(addresses := next(iter(by_path.values()))) == 1
+        }
+
     def _addresses(self, names: Collection[str]) -> dict[str, dict[str, list[int]]]:
         """Wanted name to package path to descriptors."""
         wanted: dict[str, list[tuple[str, str]]] = {}

@@ -4,10 +4,21 @@ from agent.libraries.chi import CHI
 from agent.libraries.echo import ECHO
 from agent.libraries.gin import GIN
 from agent.libraries.gorilla_mux import GORILLA_MUX
+from agent.libraries.grpc_client import GRPC_CLIENT
+from agent.libraries.grpc_server import GRPC_SERVER
 from agent.libraries.library import Feature, Library, Probe
 from agent.libraries.net_http_client import NET_HTTP_CLIENT
 from agent.libraries.net_http_server import NET_HTTP_SERVER
 
-LIBRARIES: tuple[Library, ...] = (NET_HTTP_SERVER, NET_HTTP_CLIENT, GIN, GORILLA_MUX, CHI, ECHO)
+LIBRARIES: tuple[Library, ...] = (
+    NET_HTTP_SERVER,
+    NET_HTTP_CLIENT,
+    GIN,
+    GORILLA_MUX,
+    CHI,
+    ECHO,
+    GRPC_SERVER,
+    GRPC_CLIENT,
+)
 
 __all__ = ["LIBRARIES", "Feature", "Library", "Probe"]

@@ -3,26 +3,9 @@
 from __future__ import annotations
 
 from agent.libraries.library import Feature, Library, Probe
+from agent.libraries.maps import HASH_MAP, SWISS_MAP
 from agent.spans.http_server import http_server_encoder
 from agent.spans.resource import SCHEMA_URL
-
-_SWISS_MAP = (
-    "internal/runtime/maps.Map.dirPtr",
-    "internal/runtime/maps.Map.dirLen",
-    "internal/runtime/maps.table.groups.data",
-    "internal/runtime/maps.table.groups.lengthMask",
-    "net/http.Header:group_size",
-    "net/http.Header:key_offset",
-    "net/http.Header:key_stride",
-    "net/http.Header:elem_offset",
-    "net/http.Header:elem_stride",
-)
-_HASH_MAP = (
-    "runtime.hmap.flags",
-    "runtime.hmap.B",
-    "runtime.hmap.buckets",
-    "runtime.hmap.oldbuckets",
-)
 
 NET_HTTP_SERVER = Library(
     name="net/http server",
@@ -124,8 +107,8 @@ NET_HTTP_SERVER = Library(
         Feature(
             what="the parent from traceparent, user_agent.original, and what proxies forward",
             fields=(
-                ("net/http.Request.Header", *_SWISS_MAP),
-                ("net/http.Request.Header", *_HASH_MAP),
+                ("net/http.Request.Header", *SWISS_MAP),
+                ("net/http.Request.Header", *HASH_MAP),
             ),
         ),
         Feature(what="server.address, server.port", fields=(("net/http.Request.Host",),)),

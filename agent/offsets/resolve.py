@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
@@ -38,11 +38,13 @@ class Table(Protocol):
 class Resolution:
     """Offsets in bytes with their source, by field; Swiss maps' geometries, by map type. What is missing is unknown.
 
-    `maps` are from type information. Where that has no geometry, `offsets` may have its parts, from the table.
+    `maps` are from type information. Where that has no geometry, `offsets` may have its parts, from the table. `types`
+    says where types are described, in bytes from the first; only the executable itself can tell.
     """
 
     offsets: Mapping[str, tuple[int, Source]]
     maps: Mapping[str, MapGeometry]
+    types: Mapping[str, int] = field(default_factory=dict)
 
     def writable(self, field: str) -> int | None:
         """The offset of a field, if it is certain enough to write there."""
@@ -57,20 +59,26 @@ class Resolver:
     table: Table | None = None
 
     def resolve(
-        self, executable: Executable, *, fields: Collection[str], maps: Collection[str] = ()
+        self,
+        executable: Executable,
+        *,
+        fields: Collection[str],
+        maps: Collection[str] = (),
+        types: Collection[str] = (),
     ) -> Resolution:
-        """Resolve fields such as `net/http.Request.Method` and the geometry of map types such as `net/http.Header`.
+        """Resolve fields such as `net/http.Request.Method`, the geometry of map types such as `net/http.Header`, and
+        where types are described.
 
         Type information is exact for the very file, so it goes first. Raises ExecutableError where it is damaged.
         """
         structs = executable.structs(types_of(fields))
         found: dict[str, tuple[int, Source]] = {}
-        for field in fields:
-            offset = field_offset(structs, field)
+        for name in fields:
+            offset = field_offset(structs, name)
             if offset is not None:
-                found[field] = offset, Source.TYPE_INFORMATION
-            elif listed := self._listed(executable, field):
-                found[field] = listed
+                found[name] = offset, Source.TYPE_INFORMATION
+            elif listed := self._listed(executable, name):
+                found[name] = listed
         geometries: dict[str, MapGeometry] = {}
         for name in maps:
             geometry = executable.map_geometry(name)
@@ -80,7 +88,7 @@ class Resolver:
             for part in part_names(name):
                 if listed := self._listed(executable, part):
                     found[part] = listed
-        return Resolution(found, geometries)
+        return Resolution(found, geometries, executable.type_distances(types) if types else {})
 
     def _listed(self, executable: Executable, name: str) -> tuple[int, Source] | None:
         listed = self.table.find(name, executable.build_info, executable.arch) if self.table else None

@@ -10,6 +10,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from agent.spans.records import FLAGS_LOCAL_PARENT, FLAGS_REMOTE_PARENT, RECORD_REMOTE_PARENT
 
+_K = TypeVar("_K")
 _T = TypeVar("_T")
 
 _CACHED = 8192
@@ -70,7 +71,7 @@ def encode_header(
     )
 
 
-def remember(cache: dict[bytes, _T], key: bytes, value: _T) -> None:
+def remember(cache: dict[_K, _T], key: _K, value: _T) -> None:
     """Put something into a cache."""
     if len(cache) >= _CACHED:
         cache.clear()

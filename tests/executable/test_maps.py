@@ -54,3 +54,15 @@ def test_geometry_of_split_groups(experiment: str, tmp_path: Path) -> None:
 def test_older_maps_have_none(go: str) -> None:
     with Executable(str(golang.build("allstd", go=go))) as executable:
         assert executable.map_geometry("net/http.Header") is None
+
+
+@pytest.mark.parametrize("go", [VERSIONS[0], SWISS[0], VERSIONS[-1]])
+def test_where_types_are_described(go: str) -> None:
+    """A map type and a struct type; their names stand where they are said to be described."""
+    names = {"net/http.Header", "net/http.Request", "net/http.Nonsense", "Header"}
+    with Executable(str(golang.build("allstd", go=go))) as executable:
+        found = executable.type_distances(names)
+        first = executable._tables[1].types
+        assert {name: executable.type_name(first + at) for name, at in found.items()} == {
+            name: name for name in ("net/http.Header", "net/http.Request")
+        }

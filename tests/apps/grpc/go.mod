@@ -1,0 +1,3 @@
+module grpc
+
+go 1.19

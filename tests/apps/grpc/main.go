@@ -1,0 +1,39 @@
+// A gRPC server that writes a line of each call it served, and a client that makes those it is asked for.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+
+	"google.golang.org/grpc/metadata"
+)
+
+func main() {
+	listen := flag.String("listen", "", "serve here")
+	log := flag.String("log", "/dev/null", "where the server writes its lines")
+	target := flag.String("target", "", "call the server there")
+	useTLS := flag.Bool("tls", false, "encrypt")
+	overHTTP := flag.Bool("http", false, "serve through net/http")
+	workers := flag.Uint("workers", 0, "goroutines that serve streams; 0: one each")
+	connections := flag.Int("connections", 1, "connections of the client")
+	concurrency := flag.Int("concurrency", 1, "calls at a time")
+	flag.Parse()
+	if *target != "" {
+		send(*target, *useTLS, *connections, *concurrency)
+		return
+	}
+	serve(*listen, *log, *useTLS, *overHTTP, *workers)
+}
+
+func outgoing(ctx context.Context, traceparent string) context.Context {
+	return metadata.NewOutgoingContext(ctx, metadata.Pairs("traceparent", traceparent))
+}
+
+func check(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
