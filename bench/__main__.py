@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from agent.kernel.errors import KernelError
-from bench import load, start
+from bench import calls, load, start
 from bench.collector import Collector
 from bench.figures import Figure, machine, table, write_json
 from bench.gospan import ROOT
@@ -24,6 +24,8 @@ Measure = Callable[[Bench], list[Figure] | tuple[list[Figure], list[object]]]
 
 MEASURES: dict[str, Measure] = {
     "hits": load.probe_hits,
+    "client": calls.client_span,
+    "unsampled": calls.unsampled,
     "side-by-side": load.side_by_side,
     "agent": load.agent_costs,
     "sustained": load.sustained,

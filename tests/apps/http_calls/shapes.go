@@ -36,6 +36,7 @@ func id(r *http.Request) string { return r.URL.Query().Get("id") }
 // shapes are the ways in which a handler may call; each calls once a request unless it says otherwise.
 var shapes = map[string]http.HandlerFunc{
 	"/handler":    func(w http.ResponseWriter, r *http.Request) { call(r.Context(), id(r), "/") },
+	"/nothing":    func(w http.ResponseWriter, r *http.Request) {}, // no call at all
 	"/no-context": func(w http.ResponseWriter, r *http.Request) { call(context.Background(), id(r), "/") },
 	"/twice": func(w http.ResponseWriter, r *http.Request) {
 		call(r.Context(), id(r), "/")

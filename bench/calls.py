@@ -1,0 +1,95 @@
+"""What a request costs whose handler makes a call, and what one costs that the sampler does not want."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+from agent.kernel.stats import counted
+from bench.figures import Figure
+from bench.gospan import Agent, ProgramRuns, program_runs
+from bench.shared import Bench
+from bench.target import BenchError, flood, running
+from tests.support import golang
+from tests.support.calls import calling
+
+_REQUESTS = 3000
+_PATIENCE = 60.0
+
+
+def client_span(bench: Bench) -> list[Figure]:
+    """Count the runs of the agent's programs for requests that make one call each, to the same program.
+
+    That is two requests of a server, which are measured without a call as well, and one call.
+    """
+    program = Path(shutil.copy(golang.build("http_calls"), bench.workspace / "http_calls"))
+    runs = {}
+    servers = 0
+    for sampler in ("always_on", "always_off"):
+        with calling(program) as app, _agent(bench, program, sampler) as agent:
+            _wait_until_traced(agent, program)
+            app.ask("/handler", 16)
+            with counted():
+                before = program_runs(agent.pid)
+                app.ask("/nothing", _REQUESTS)
+                between = program_runs(agent.pid)
+                app.ask("/handler", _REQUESTS)
+                runs[sampler] = program_runs(agent.pid) - between
+                servers = 2 * (between - before).runs
+    method = (
+        f"tests/apps/http_calls, {_REQUESTS} requests over one connection; run_cnt and run_time_ns of the agent's "
+        "uprobe programs in /proc/PID/fdinfo"
+    )
+    hits = round(
+        (runs["always_on"].runs - servers) / _REQUESTS, 2
+    )  # the end of the connection is a hit as well
+    return [
+        Figure(
+            name="probe hits, client span",
+            value=hits,
+            unit="/call",
+            method=f"{method}; less those of both servers",
+            limit=2,
+        ),
+        _unsampled("BPF time of unsampled, server and client", runs, method),
+    ]
+
+
+def unsampled(bench: Bench) -> list[Figure]:
+    """Measure the programs of a server for requests with and without a span."""
+    runs = {}
+    for sampler in ("always_on", "always_off"):
+        with running(bench.server) as target, _agent(bench, bench.server, sampler) as agent:
+            _wait_until_traced(agent, bench.server)
+            flood(target, requests=100)
+            with counted():
+                before = program_runs(agent.pid)
+                flood(target, requests=10_000)
+                runs[sampler] = program_runs(agent.pid) - before
+    method = "http_client -requests 10000, OTEL_TRACES_SAMPLER always_off against always_on; run_time_ns"
+    return [_unsampled("BPF time of unsampled, server", runs, method)]
+
+
+def _unsampled(name: str, runs: dict[str, ProgramRuns], method: str) -> Figure:
+    share = runs["always_off"].nanoseconds / max(runs["always_on"].nanoseconds, 1)
+    return Figure(name=name, value=100 * share, unit="% of sampled", method=method, limit=40)
+
+
+def _agent(bench: Bench, program: Path, sampler: str) -> Agent:
+    return Agent(
+        bench.workspace,
+        trace=program,
+        sink="otlp",
+        endpoint=bench.collector.endpoint,
+        environment={"OTEL_TRACES_SAMPLER": sampler},
+    )
+
+
+def _wait_until_traced(agent: Agent, program: Path) -> None:
+    """Wait for the agent to say so: where nothing is sampled no span tells."""
+    deadline = time.monotonic() + _PATIENCE
+    while f"tracing {program}" not in agent.log.read_text(errors="replace"):
+        if not agent.running or time.monotonic() > deadline:
+            raise BenchError(f"the agent does not trace {program}: {agent.complaint()}")
+        time.sleep(0.05)
