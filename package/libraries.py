@@ -17,8 +17,17 @@ from package.wheels import PYTHONS, install
 GLIBC = 36
 """Debian 12 has glibc 2.36, the oldest of the distributions that are supported."""
 
-# What the build needs (setuptools, and what pip makes of scripts), or a compiler: nothing of it is imported.
-_LEFT_OUT = ("setuptools*", "_distutils_hack", "*.pth", "bin", "capstone/include", "psutil/tests")
+# What the build needs (setuptools, and what pip makes of scripts), a compiler, or PyPy (zstandard's second extension,
+# 12 MB a Python): nothing of it is imported.
+_LEFT_OUT = (
+    "setuptools*",
+    "_distutils_hack",
+    "*.pth",
+    "bin",
+    "*/tests",
+    "capstone/include",
+    "zstandard/_cffi.*",
+)
 # Of the metadata, these name the wheel that a file came from; they differ between Pythons, and pip alone reads them.
 _PIPS_OWN = ("RECORD", "WHEEL", "INSTALLER", "REQUESTED")
 
