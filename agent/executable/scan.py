@@ -18,7 +18,7 @@ _ALIGNMENTS = frozenset({1, 2, 4, 8})
 _KINDS = (rtti.STRUCT, rtti.MAP)
 _TABLE = bytes(value & 31 in _KINDS for value in range(256))
 
-_MAX_CANDIDATES = 1 << 19
+_MAX_CANDIDATES = 3 << 16
 _MAX_NAME = 1 << 10
 _MAX_LOADED = 32 << 20
 """Types up to this size are kept in memory (the largest seen have 19 MB); of larger ones, names are read one by one."""
