@@ -77,6 +77,13 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
         help="take over what this table has (gospan's own, if none is given) and build only what is new",
     )
     parser.add_argument(
+        "--only",
+        metavar="MODULE",
+        action="append",
+        default=[],
+        help="build this module (std is Go itself), and take over the others as they are; may be repeated",
+    )
+    parser.add_argument(
         "-j", "--jobs", type=_jobs, default=max(1, (os.cpu_count() or 1) // 2), help="builds at a time"
     )
     parser.add_argument(
@@ -122,11 +129,16 @@ def _build(arguments: argparse.Namespace) -> int:
     state = State((arguments.state or default_directory()).resolve())
     if arguments.retry:
         state.forget_reasons()
-    since = _load(arguments.since) if arguments.since else None
+    known = [program.module for program in PROGRAMS]
+    for module in arguments.only:
+        if module not in known:
+            raise CommandError(f"there is no program for {module!r}; there are those for {', '.join(known)}")
+    path = arguments.since or (packaged_offsets() if arguments.only else None)
+    since = _load(path) if path else None
     wanted = wanted_fields(object_types().values())
     try:
         toolchains = Toolchains(state.directory / "toolchains", [root.resolve() for root in arguments.goroot])
-        generator = Generator(state, toolchains, wanted, PROGRAMS, since, arguments.jobs)
+        generator = Generator(state, toolchains, wanted, PROGRAMS, since, arguments.jobs, only=arguments.only)
         try:
             tasks = generator.tasks()
             try:

@@ -7,7 +7,7 @@ information and its DWARF; where they differ there is no table.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -72,7 +72,7 @@ def proxy_versions(module: str) -> list[str]:
 class Generator:
     """Builds what is missing in the state. `since` is a table whose versions are taken from it and not built, but for
     modules of which a field is wanted that it doesn't have. `list_versions` gives all versions of a module, of the
-    proxy's if it is not given.
+    proxy's if it is not given. With `only`, other modules are what `since` has of them.
     """
 
     state: State
@@ -82,6 +82,7 @@ class Generator:
     since: Table | None = None
     jobs: int = 1
     list_versions: Callable[[str], list[str]] = proxy_versions
+    only: Collection[str] = ()
     _versions: dict[str, list[str]] = field(default_factory=dict)
     _stop: threading.Event = field(default_factory=threading.Event)
 
@@ -153,7 +154,11 @@ class Generator:
         """
         modules = {program.module: self._module(program, partial=partial) for program in self._asked}
         known = {name for module in modules.values() for name in module.fields}
-        nowhere = sorted(self.wanted.names - known)
+        # Of modules that have no releases, such as genproto's, only type information tells.
+        asked = [of_module(self.wanted, program.module, self.programs).names for program in self._asked]
+        nowhere = sorted(frozenset().union(*asked) - known)
+        if self.only and self.since:
+            modules |= {path: one for path, one in self.since.modules.items() if path not in self.only}
         if nowhere and not partial:
             raise GenerateError(
                 *(f"{name}: no version of any module has it; is its tag misspelt?" for name in nowhere)
@@ -163,7 +168,12 @@ class Generator:
     @property
     def _asked(self) -> list[Program]:
         """The programs of modules of which anything is wanted."""
-        return [one for one in self.programs if of_module(self.wanted, one.module, self.programs).names]
+        return [
+            one
+            for one in self.programs
+            if of_module(self.wanted, one.module, self.programs).names
+            and (not self.only or one.module in self.only)
+        ]
 
     def _list(self, module: str) -> list[str]:
         """All versions of a module that are supported, oldest first."""

@@ -128,6 +128,18 @@ def test_a_module_of_which_a_field_is_new_is_made_anew(tmp_path: Path) -> None:
     assert set(table.modules[STANDARD_LIBRARY].fields) == both.names
 
 
+@pytest.mark.usefixtures("made")
+def test_only_one_module_is_made(made: Table) -> None:
+    """The others stay as they were, and lack what came to be wanted since."""
+    net = next(iter(of_module(EVERYTHING, NET, PROGRAMS).fields))
+    wanted = Wanted(frozenset({net, "net/http.Request.Method", "net/http.Request.Cookie"}), frozenset())
+    one = generator(std=["1.27.4"], net=["v0.33.0"], wanted=wanted, since=made)
+    one.only = (NET,)
+    table = finish(one)
+    assert table.modules[STANDARD_LIBRARY] == made.modules[STANDARD_LIBRARY]
+    assert set(table.modules[NET].fields) == {net}
+
+
 def test_what_is_not_there_is_listed_with_the_reason(tmp_path: Path) -> None:
     one = generator(std=["1.27.99"], state=State(tmp_path))
     outcomes: list[Outcome] = []
