@@ -11,7 +11,7 @@ from agent.executable.scan import TypeScan
 from agent.executable.structs import Field, Struct, same_package, split_type
 
 _MAX_DEPTH = 32
-_MAX_FIELDS = 1 << 19
+_MAX_FIELDS = 1 << 22
 _MAX_FIELDS_WANTED = 1 << 17
 _MAX_NAMESAKES = 1 << 14
 _MAX_COPIES = 64
