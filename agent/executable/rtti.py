@@ -69,10 +69,9 @@ def read_name(image: Image, address: int) -> tuple[str, bool]:
 
     Raises CorruptError.
     """
-    segment = image.segment(address, 2)
-    if segment is None:
-        raise CorruptError(f"has a name at {address:#x}, outside the file")
-    head = image.read(address, min(64, segment.end - address))
+    head = image.read_up_to(address, 64)
+    if len(head) < 2:
+        raise CorruptError(f"has a name at {address:#x}, cut off by the segment's end")
     length, start = head[1], 2
     if length & 0x80:
         length = length & 0x7F | head[2] << 7 if len(head) > 2 else _MAX_NAME
@@ -85,8 +84,14 @@ def read_name(image: Image, address: int) -> tuple[str, bool]:
     return name.decode("utf-8", "replace"), bool(head[0] & _EMBEDDED)
 
 
-def read_fields(image: Image, descriptor: int) -> Iterator[RawField]:
-    """Return the fields of the struct described at `descriptor`, in order. Raises CorruptError."""
+def read_fields(
+    image: Image, descriptor: int, names: dict[int, tuple[str, bool]] | None = None
+) -> Iterator[RawField]:
+    """Return the fields of the struct described at `descriptor`, in order. Raises CorruptError.
+
+    `names` takes up what `read_name` gave at each address: the linker keeps a name once, however many fields have it.
+    """
+    names = {} if names is None else names
     (size,) = struct.unpack("<Q", image.read(descriptor, 8))
     address, count = struct.unpack("<QQ", image.read(descriptor + 56, 16))
     if count > _MAX_FIELDS:
@@ -94,7 +99,10 @@ def read_fields(image: Image, descriptor: int) -> Iterator[RawField]:
     if not count:
         return
     for name_at, type_at, offset in struct.iter_unpack("<QQQ", image.read(address, FIELD_SIZE * count)):
-        name, embedded = read_name(image, name_at)
+        known = names.get(name_at)
+        if known is None:
+            known = names[name_at] = read_name(image, name_at)
+        name, embedded = known
         if offset > size:
             raise CorruptError(f"has a struct at {descriptor:#x} whose field {name} lies outside it")
         yield RawField(name, type_at, offset, embedded)

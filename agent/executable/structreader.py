@@ -11,8 +11,9 @@ from agent.executable.scan import TypeScan
 from agent.executable.structs import Field, Struct, same_package, split_type
 
 _MAX_DEPTH = 32
-_MAX_FIELDS = 1 << 22
-_MAX_FIELDS_WANTED = 1 << 17
+_MAX_FIELDS = 1 << 17
+"""Read for one question. The largest program seen, of 127 MB, has 103,000 in its 20,000 structs."""
+
 _MAX_NAMESAKES = 1 << 14
 _MAX_COPIES = 64
 
@@ -29,6 +30,7 @@ class StructReader:
         self._scan = scan
         self._structs: dict[int, Struct] = {}
         self._types: dict[int, tuple[rtti.Type, str]] = {}
+        self._names: dict[int, tuple[str, bool]] = {}
         self._layouts: dict[int, int] = {}
         self._layout_numbers: dict[object, int] = {}
         self._fields_left = 0
@@ -40,7 +42,7 @@ class StructReader:
         types of one package share a name, as those that functions declare can, and their fields would have different
         offsets, none is returned.
         """
-        self._fields_left = _MAX_FIELDS_WANTED
+        self._fields_left = _MAX_FIELDS
         chosen: dict[str, Struct] = {}
         for name, by_path in self._addresses(names).items():
             exact = split_type(name)[0]
@@ -110,7 +112,7 @@ class StructReader:
         name = f"{package}.{rtti.type_part(text)}" if package else ""
         fields: dict[str, Field] = {}
         layout: list[object] = [head.size]
-        for raw in rtti.read_fields(self._image, address):
+        for raw in rtti.read_fields(self._image, address, self._names):
             self._fields_left -= 1
             if self._fields_left < 0:
                 raise LimitError("has more struct fields than any real program")

@@ -153,21 +153,21 @@ def test_types_without_end(forge: Forge, tmp_path: Path) -> None:
     assert apart(hostile.attack_file, forge.write(tmp_path / "types", segment)) == []
 
 
-def test_types_with_many_fields_each(forge: Forge, tmp_path: Path) -> None:
-    """Types with different names and thousands of fields whose names and types are all different."""
+@pytest.mark.parametrize("same", [True, False], ids=["one name", "names that differ"])
+def test_types_with_many_fields_each(forge: Forge, tmp_path: Path, same: bool) -> None:
+    """Types with thousands of fields each, whose names are all the same or all different."""
     base = Forge.ADDRESS
     count, fields = 1000, 1000
-    names = (
-        bytes(8)
-        + name(b"*main.T").ljust(16, b"\0")
-        + name(b"main").ljust(16, b"\0")
-        + name(b"f").ljust(24, b"\0")
+    names = bytes(8) + name(b"*main.T").ljust(16, b"\0") + name(b"main").ljust(16, b"\0")
+    own = b"".join(name(b"%06d" % n) for n in range(1 if same else count * fields))
+    start = len(names) + len(own) + -len(own) % 8
+    types = start + 24 * count * fields
+    array = b"".join(
+        struct.pack("<QQQ", base + len(names) + (0 if same else 8 * n), base + types, 0)
+        for n in range(count * fields)
     )
-    types = 64 + 24 * count * fields
-    array = b"".join(struct.pack("<QQQ", base + 40, base + types, 0) for _ in range(count * fields))
-    leaf = descriptor(base, 8, 24, 0, 0)
-    segment = names + array + leaf
-    segment += b"".join(descriptor(base, 8, 24, base + 64 + 24 * fields * n, fields) for n in range(count))
+    segment = names + own.ljust(start - len(names), b"\0") + array + descriptor(base, 8, 24, 0, 0)
+    segment += b"".join(descriptor(base, 8, 24, base + start + 24 * fields * n, fields) for n in range(count))
     forge.types(len(segment))
     assert apart(hostile.attack_file, forge.write(tmp_path / "fields", segment)) == []
 
