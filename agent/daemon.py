@@ -28,6 +28,7 @@ from agent.offsets.resolve import Resolver
 from agent.spans.http import redact_also
 from agent.spans.pipeline import Pipeline
 from agent.spans.records import record_kind
+from agent.spans.rpc import use_names
 from agent.spans.sinks import RecentSpans, Sink, open_sink
 from agent.status.report import OffsetTable, Reload, Reporter
 from agent.status.server import SocketError, StatusServer
@@ -72,6 +73,7 @@ def run_daemon(config: Config, log: Logger, reread: Callable[[], Config]) -> int
         sink = open_sink(config.export)
         recent = RecentSpans(config.status.recent_spans)
         redact_also(config.http.redact_query)
+        use_names(config.rpc.names)
         pipeline = Pipeline(programs.kinds, [sink.put, recent.put])
         tables = tables_of(config)
         table = tables.fingerprint()

@@ -47,6 +47,7 @@ OTEL_VARIABLES: dict[str, str] = {
     "OTEL_RESOURCE_ATTRIBUTES": "resource.attributes",
     "OTEL_TRACES_SAMPLER": "sampler.name",
     "OTEL_TRACES_SAMPLER_ARG": "sampler.arg",
+    "OTEL_SEMCONV_STABILITY_OPT_IN": "rpc.names",
     "OTEL_SDK_DISABLED": "discovery.enabled",
     "OTEL_LOG_LEVEL": "log.level",
 }
@@ -68,7 +69,8 @@ def read_environment(environ: Mapping[str, str]) -> Layer:
                 text = _translate(path, environ[variable].strip())
                 if variable in ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"):
                     text = _without_path(layer, variable, text)
-                layer.given.append(Given(path, text, variable, is_text=True))
+                if text:
+                    layer.given.append(Given(path, text, variable, is_text=True))
             except ValueError as error:
                 layer.problems.append(Problem(variable, str(error)))
     ours = {setting.variable: setting for setting in settings()}
@@ -83,7 +85,7 @@ def read_environment(environ: Mapping[str, str]) -> Layer:
 
 
 def _translate(path: str, text: str) -> str:
-    """Turn a standard variable's text into that of our setting, where the two differ."""
+    """Turn a standard variable's text into that of our setting, where the two differ; "": it says nothing of it."""
     if path in _IN_MILLISECONDS:
         if not text.isdecimal():
             raise ValueError(f"wants a whole number of milliseconds, not {text!r}")
@@ -91,6 +93,10 @@ def _translate(path: str, text: str) -> str:
     if path == "discovery.enabled":
         # The specification: only "true", in any case, is true; everything else is false.
         return "false" if text.lower() == "true" else "true"
+    if path == "rpc.names":
+        # A list of conventions, of which each may be `rpc` (the new names only) or `rpc/dup` (both).
+        chosen = {word.strip() for word in text.split(",")}
+        return "both" if "rpc/dup" in chosen else "current" if "rpc" in chosen else ""
     if path in ("export.insecure", "metrics.insecure"):
         return "true" if text.lower() == "true" else "false"
     if path in ("export.protocol", "metrics.protocol") and text.lower() == "http/json":

@@ -115,6 +115,14 @@ class UpdateMode(enum.Enum):
     IMAGE = "image"
 
 
+class RpcNames(enum.Enum):
+    """Which attributes a call has: those of the conventions, those of before (up to 1.37), or both."""
+
+    CURRENT = "current"
+    OLD = "old"
+    BOTH = "both"
+
+
 class Level(enum.Enum):
     """From which severity on messages are written."""
 
@@ -399,6 +407,18 @@ class Http:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rpc:
+    """What RPC spans tell."""
+
+    names: RpcNames = key(
+        RpcNames.CURRENT,
+        one_of(RpcNames),
+        "Attributes by the current conventions, by those up to 1.37 (rpc.system, rpc.grpc.status_code), or both.",
+        restart=True,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
     """Which traces are recorded; decided in the kernel where a trace begins."""
 
@@ -444,6 +464,7 @@ class Settings:
     offsets: Offsets = field(default_factory=Offsets)
     offsets_update: OffsetsUpdate = field(default_factory=OffsetsUpdate)
     http: Http = field(default_factory=Http)
+    rpc: Rpc = field(default_factory=Rpc)
     sampler: Sampling = field(default_factory=Sampling)
     resource: Resources = field(default_factory=Resources)
     metrics: Metrics = field(default_factory=Metrics)

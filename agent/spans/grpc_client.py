@@ -10,7 +10,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from agent.kernel.formats import Format
 from agent.spans.http import text_of
 from agent.spans.records import TEXT_CUT, Encoder
-from agent.spans.rpc import CODE_UNKNOWN, Names, address_of, code_name, describe_call, parse_target
+from agent.spans.rpc import CODE_UNKNOWN, address_of, code_name, describe_call, parse_target
 from agent.spans.template import HEADER, fill, remember, set_attribute
 
 _LENGTH = TEXT_CUT - 1
@@ -28,9 +28,8 @@ def grpc_client_encoder(record: Format) -> Encoder:
 class _GrpcClientEncoder:
     """Keeps what repeats from call to call, encoded."""
 
-    def __init__(self, record: Format, names: Names = Names.CURRENT) -> None:
+    def __init__(self, record: Format) -> None:
         position = {field.name: index for index, field in enumerate(record.fields)}
-        self._names = names
         self._unpack = record.packer.unpack_from
         self._header = itemgetter(*(position[f"header.{name}"] for name in HEADER))
         self._what = itemgetter(
@@ -81,7 +80,7 @@ class _GrpcClientEncoder:
         span = Span(kind=Span.SPAN_KIND_CLIENT)
         if not failed and code == CODE_UNKNOWN:
             code = 0
-        describe_call(span, method.removeprefix("/"), code, self._names)
+        describe_call(span, method.removeprefix("/"), code)
         server = parse_target(target)
         if server.host:
             set_attribute(span, "server.address", server.host)

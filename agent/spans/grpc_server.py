@@ -13,7 +13,6 @@ from agent.spans.rpc import (
     CODE_UNKNOWN,
     METHOD_OTHER,
     SERVER_ERRORS,
-    Names,
     address_of,
     code_name,
     describe_call,
@@ -31,9 +30,8 @@ def grpc_server_encoder(record: Format) -> Encoder:
 class _GrpcServerEncoder:
     """Keeps what repeats from call to call of a connection, encoded."""
 
-    def __init__(self, record: Format, names: Names = Names.CURRENT) -> None:
+    def __init__(self, record: Format) -> None:
         position = {field.name: index for index, field in enumerate(record.fields)}
-        self._names = names
         self._unpack = record.packer.unpack_from
         self._header = itemgetter(*(position[f"header.{name}"] for name in HEADER))
         self._what = itemgetter(
@@ -94,7 +92,7 @@ class _GrpcServerEncoder:
         """Encode what the spans of many calls have in common."""
         span = Span(kind=Span.SPAN_KIND_SERVER)
         original = method.removeprefix("/")
-        describe_call(span, METHOD_OTHER if unknown else original, code, self._names)
+        describe_call(span, METHOD_OTHER if unknown else original, code)
         if unknown:
             set_attribute(span, "rpc.method_original", original)
         if local_length:

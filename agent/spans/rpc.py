@@ -5,13 +5,13 @@ The names are those of gRPC's status codes (google.golang.org/grpc/codes).
 
 from __future__ import annotations
 
-from enum import Enum
 from ipaddress import IPv6Address, ip_address
 from typing import NamedTuple
 from urllib.parse import unquote
 
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from agent.config import RpcNames
 from agent.spans.template import set_attribute
 
 CODES = (
@@ -47,19 +47,22 @@ METHOD_OTHER = "_OTHER"
 """rpc.method of a call of what the server doesn't have: whoever calls can make such names up without end."""
 
 
-class Names(Enum):
-    """Which attributes a call has: those of the conventions, those of before (up to 1.37), or both."""
-
-    CURRENT = "current"
-    OLD = "old"
-    BOTH = "both"
-
-
 class Endpoint(NamedTuple):
     """A host name or address, and a port; None where there is none."""
 
     host: str
     port: int | None
+
+
+class _Names:
+    """Which names spans get; use_names sets it."""
+
+    chosen = RpcNames.CURRENT
+
+
+def use_names(names: RpcNames) -> None:
+    """Name the attributes of calls so from now on."""
+    _Names.chosen = names
 
 
 def code_name(code: int) -> str:
@@ -97,20 +100,21 @@ def address_of(raw: bytes) -> str:
     return str(address)
 
 
-def describe_call(span: Span, method: str, code: int, names: Names) -> None:
+def describe_call(span: Span, method: str, code: int) -> None:
     """Name a span, and give it the attributes that calls have on both sides; `method` is `package.Service/Method`."""
+    names = _Names.chosen
     span.name = method if method != METHOD_OTHER else "grpc"
-    if names is not Names.OLD:
+    if names is not RpcNames.OLD:
         set_attribute(span, "rpc.system.name", "grpc")
         set_attribute(span, "rpc.method", method)
         if code != CODE_UNKNOWN:
             set_attribute(span, "rpc.response.status_code", code_name(code))
-    if names is not Names.CURRENT:
+    if names is not RpcNames.CURRENT:
         service, _, own = method.rpartition("/")
         set_attribute(span, "rpc.system", "grpc")
         if service:
             set_attribute(span, "rpc.service", service)
-        if names is Names.OLD:
+        if names is RpcNames.OLD:
             set_attribute(span, "rpc.method", own)
         if code != CODE_UNKNOWN:
             set_attribute(span, "rpc.grpc.status_code", code)

@@ -14,6 +14,7 @@ from agent.config import (
     Config,
     ConfigError,
     Level,
+    RpcNames,
     Rule,
     Sampler,
     Selector,
@@ -163,6 +164,22 @@ def test_wrong_variables(variable: str, value: str, sentence: str) -> None:
     assert only.startswith(f"{variable}: ")
     assert sentence in only
     assert "secret" not in only
+
+
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [
+        ("rpc", RpcNames.CURRENT),
+        ("rpc/dup", RpcNames.BOTH),
+        ("http/dup, rpc/dup", RpcNames.BOTH),
+        ("http,database", RpcNames.OLD),
+    ],
+)
+def test_opting_into_conventions(value: str, names: RpcNames, tmp_path: Path) -> None:
+    """What the variable says nothing of stays as the file has it."""
+    path = tmp_path / "config.toml"
+    path.write_text('[rpc]\nnames = "old"\n')
+    assert load([path], {"OTEL_SEMCONV_STABILITY_OPT_IN": value}).rpc.names is names
 
 
 def test_other_variables_of_ours_are_a_warning() -> None:

@@ -163,7 +163,7 @@ def test_who_is_whose_child_with_many_calls_at_a_time(arguments: tuple[str, ...]
 def test_a_call_within_a_call(tmp_path: Path) -> None:
     """An interceptor that makes a call of its own: a child of the call that it is in, on the same goroutine."""
     path = program()
-    with running() as daemon, serving(path, log=tmp_path / "log") as server:
+    with running("rpc.names=both") as daemon, serving(path, log=tmp_path / "log") as server:
         eventually(lambda: daemon.traces(str(path)), "the server is traced")
         wanted = [{"method": "Unary", "id": f"call-{number}", "wrap": "nested"} for number in range(20)]
         calls = call(path, server.address, wanted)
@@ -171,6 +171,7 @@ def test_a_call_within_a_call(tmp_path: Path) -> None:
         daemon.stop()
         made = in_order(spans(daemon, calls.pid, Span.SPAN_KIND_CLIENT))
     outer, inner = made[::2], made[1::2]
+    assert {attributes(span)["rpc.grpc.status_code"] for span in made} == {0}
     assert [span.parent_span_id for span in outer] == [b""] * 20
     assert [span.parent_span_id for span in inner] == [span.span_id for span in outer]
     assert all(

@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from agent.spans.rpc import CODE_UNKNOWN, Endpoint, Names, address_of, code_name, describe_call, parse_target
+from agent.config import RpcNames
+from agent.spans.rpc import (
+    CODE_UNKNOWN,
+    Endpoint,
+    address_of,
+    code_name,
+    describe_call,
+    parse_target,
+    use_names,
+)
 from tests.support.daemon import attributes
 
 
@@ -54,15 +63,15 @@ def test_addresses() -> None:
     ("names", "told"),
     [
         (
-            Names.CURRENT,
+            RpcNames.CURRENT,
             {"rpc.system.name": "grpc", "rpc.method": "a.B/C", "rpc.response.status_code": "NOT_FOUND"},
         ),
         (
-            Names.OLD,
+            RpcNames.OLD,
             {"rpc.system": "grpc", "rpc.service": "a.B", "rpc.method": "C", "rpc.grpc.status_code": 5},
         ),
         (
-            Names.BOTH,
+            RpcNames.BOTH,
             {
                 "rpc.system.name": "grpc",
                 "rpc.method": "a.B/C",
@@ -74,14 +83,18 @@ def test_addresses() -> None:
         ),
     ],
 )
-def test_names(names: Names, told: dict[str, object]) -> None:
+def test_names(names: RpcNames, told: dict[str, object]) -> None:
     span = Span()
-    describe_call(span, "a.B/C", 5, names)
+    use_names(names)
+    try:
+        describe_call(span, "a.B/C", 5)
+    finally:
+        use_names(RpcNames.CURRENT)
     assert span.name == "a.B/C"
     assert attributes(span) == told
 
 
 def test_a_status_that_is_not_known_is_not_told() -> None:
     span = Span()
-    describe_call(span, "a.B/C", CODE_UNKNOWN, Names.BOTH)
-    assert not {"rpc.response.status_code", "rpc.grpc.status_code"} & attributes(span).keys()
+    describe_call(span, "a.B/C", CODE_UNKNOWN)
+    assert "rpc.response.status_code" not in attributes(span)
