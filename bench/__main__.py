@@ -25,6 +25,7 @@ Measure = Callable[[Bench], list[Figure] | tuple[list[Figure], list[object]]]
 MEASURES: dict[str, Measure] = {
     "hits": load.probe_hits,
     "client": calls.client_span,
+    "grpc": calls.grpc_spans,
     "unsampled": calls.unsampled,
     "side-by-side": load.side_by_side,
     "agent": load.agent_costs,

@@ -13,6 +13,7 @@ from bench.shared import Bench
 from bench.target import BenchError, flood, running
 from tests.support import golang
 from tests.support.calls import calling
+from tests.support.grpc import call, program, serving
 
 _REQUESTS = 3000
 _PATIENCE = 60.0
@@ -69,6 +70,39 @@ def unsampled(bench: Bench) -> list[Figure]:
                 runs[sampler] = program_runs(agent.pid) - before
     method = "http_client -requests 10000, OTEL_TRACES_SAMPLER always_off against always_on; run_time_ns"
     return [_unsampled("BPF time of unsampled, server", runs, method)]
+
+
+def grpc_spans(bench: Bench) -> list[Figure]:
+    """Count the runs of the agent's programs for unary gRPC calls: of the client's by themselves, and the server's."""
+    untraced = program()
+    traced = Path(shutil.copy(untraced, bench.workspace / "grpc"))
+    wanted = [{"method": "Unary"}] * _REQUESTS
+    hits = {}
+    log = Path("/dev/null")
+    with (
+        serving(traced, log=log) as server,
+        serving(untraced, log=log) as other,
+        _agent(bench, traced, "always_on") as agent,
+    ):
+        _wait_until_traced(agent, traced)
+        for side, path, address in (
+            ("server", untraced, server.address),
+            ("client", traced, other.address),
+        ):
+            with counted():
+                before = program_runs(agent.pid).runs
+                call(path, address, wanted)
+                hits[side] = (program_runs(agent.pid).runs - before) / _REQUESTS
+    return [
+        Figure(
+            name=f"probe hits, gRPC {side} span",
+            value=round(count, 2),
+            unit="/call",
+            method=f"tests/apps/grpc, {_REQUESTS} unary calls over one connection; run_cnt of the programs",
+            limit=3,
+        )
+        for side, count in hits.items()
+    ]
 
 
 def _unsampled(name: str, runs: dict[str, ProgramRuns], method: str) -> Figure:
