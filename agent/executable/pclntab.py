@@ -20,9 +20,10 @@ _OLD_MAGICS = {0xFA, 0xFB}
 _MAX_FUNCTIONS = 2 << 20
 _MAX_NAMES = 64 << 20
 _MAX_NAME = 4096
-_MAX_VENDORED = 1 << 19
 _VENDOR = b"vendor/"
 _MAX_COPIES = 64
+_MAX_ENDINGS = 4096
+"""Names looked at that end as the wanted one does."""
 _BATCH = 8192
 _MAX_SPAN = 32 << 20
 
@@ -115,28 +116,20 @@ def _name_offsets(image: Image, table: Pclntab, names: Collection[str]) -> dict[
     """Offset in the name table to (name there, name wanted)."""
     # The first name has no NUL before it.
     data = b"\0" + image.read(table.names, table.names_end - table.names)
-    wanted = {name.encode(): name for name in names if name}
     found: dict[int, tuple[str, str]] = {}
-    for encoded, name in wanted.items():
-        at = data.find(b"\0" + encoded + b"\0")
-        for _ in range(_MAX_COPIES):
+    for wanted in filter(None, names):
+        # A plain name and a vendored one end alike: one search finds both.
+        text = wanted.encode() + b"\0"
+        at = data.find(text)
+        for _ in range(_MAX_ENDINGS):
             if at < 0:
                 break
-            found[at] = (name, name)
-            at = data.find(b"\0" + encoded + b"\0", at + 1)
-    hits = 0
-    at = data.find(_VENDOR)
-    while at >= 0:
-        hits += 1
-        if hits > _MAX_VENDORED:
-            raise LimitError("names more vendored functions than any real program")
-        after = at + len(_VENDOR)
-        end = data.find(b"\0", after)
-        name_wanted = wanted.get(data[after:end])
-        if name_wanted is not None and data[at - 1] in b"\0/":
-            start = data.rfind(b"\0", max(0, at - _MAX_NAME), at)
-            found[start] = (data[start + 1 : end].decode("utf-8", "replace"), name_wanted)
-        at = data.find(_VENDOR, after)
+            if data[at - 1] == 0:
+                found[at - 1] = (wanted, wanted)
+            elif data.endswith(_VENDOR, 0, at) and data[at - len(_VENDOR) - 1] in b"\0/":
+                start = data.rfind(b"\0", max(0, at - _MAX_NAME), at)
+                found[start] = (data[start + 1 : at].decode("utf-8", "replace") + wanted, wanted)
+            at = data.find(text, at + 1)
     return found
 
 

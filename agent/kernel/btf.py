@@ -11,8 +11,10 @@ import dataclasses
 import functools
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import TypeAlias
+
+from agent.kernel import libbpf
+from agent.kernel.errors import KernelError
 
 
 class BtfError(ValueError):
@@ -117,10 +119,9 @@ class _Raw:
 class Btf:
     """The types of one object; built by `parse` and `read`."""
 
-    def __init__(self, raw: list[_Raw], strings: bytes, symbols: Mapping[str, int]) -> None:
+    def __init__(self, raw: list[_Raw], strings: bytes) -> None:
         self._raw = raw
         self._strings = strings
-        self._symbols = symbols
         self._tags: dict[tuple[int, int], list[str]] = {}
         self._structs: dict[str, int] = {}
         self._enums: list[int] = []
@@ -160,8 +161,7 @@ class Btf:
     def variables(self) -> dict[str, Variable]:
         """The global variables, by name. Those of libbpf's own sections (.maps, license) are among them.
 
-        Offsets in the section come from the object's symbols, if `read` gave them, since clang leaves them
-        to the linker.
+        Offsets in the section are as libbpf sets them, since clang leaves them to the linker.
         """
         found = {}
         for section in self._raw:
@@ -170,7 +170,6 @@ class Btf:
             for number, offset, _size in struct.iter_unpack("<III", section.tail):
                 entry = self._entry(number)
                 if entry.kind == _VAR:
-                    offset = self._symbols.get(entry.name, offset)
                     try:
                         kind = self._resolve(entry.word)
                     except BtfError:
@@ -259,8 +258,8 @@ def _string(strings: bytes, offset: int) -> str:
     return strings[offset:end].decode(errors="replace")
 
 
-def parse(data: bytes, symbols: Mapping[str, int] | None = None) -> Btf:
-    """Read the bytes of a .BTF section; `symbols` gives global variables their offset in their section.
+def parse(data: bytes) -> Btf:
+    """Read the bytes of a .BTF section.
 
     Raise BtfError if the data is cut short, of another byte order or otherwise not what btf.rst describes.
     """
@@ -279,7 +278,7 @@ def parse(data: bytes, symbols: Mapping[str, int] | None = None) -> Btf:
         raise BtfError(
             f"the BTF is cut short: {len(data)} bytes for {type_size} of types, {string_size} of names"
         )
-    return Btf(list(_entries(types, strings)), strings, symbols or {})
+    return Btf(list(_entries(types, strings)), strings)
 
 
 def _entries(types: bytes, strings: bytes) -> Iterator[_Raw]:
@@ -302,28 +301,18 @@ def _entries(types: bytes, strings: bytes) -> Iterator[_Raw]:
 
 
 def read(path: str) -> Btf:
-    """Read the types of an object file; raise BtfError, which names the file."""
-    from elftools.common.exceptions import ELFError  # here: it takes 6 MB and is needed only while loading
-    from elftools.elf.elffile import ELFFile
-    from elftools.elf.sections import SymbolTableSection
-
-    try:
-        with Path(path).open("rb") as file:
-            elf = ELFFile(file)
-            section = elf.get_section_by_name(".BTF")
-            table = elf.get_section_by_name(".symtab")
-            data = section.data() if section is not None else None
-            symbols = {}
-            if isinstance(table, SymbolTableSection):
-                objects = (one for one in table.iter_symbols() if one["st_info"]["type"] == "STT_OBJECT")
-                symbols = {one.name: int(one["st_value"]) for one in objects}
-    except OSError as error:
-        raise BtfError(f"cannot read {path}: {error.strerror}") from None
-    except (ELFError, ValueError, KeyError, struct.error) as error:
-        raise BtfError(f"{path} is no ELF object: {error}") from None
+    """Read the types of an object file, as libbpf completes them; raise BtfError, which names the file."""
+    with libbpf.captured_warnings() as messages:
+        try:
+            handle = libbpf.object_open(path)
+        except KernelError as error:
+            why = messages[-1].removeprefix("libbpf: ") if messages else str(error)
+            raise BtfError(f"{path} is no BPF object that can be read: {why}") from None
+        data = libbpf.object_types(handle)
+        libbpf.object_close(handle)
     if data is None:
         raise BtfError(f"{path} has no .BTF section; compile it with clang -g -target bpf")
     try:
-        return parse(data, symbols)
+        return parse(data)
     except BtfError as error:
         raise BtfError(f"{path}: {error}") from None

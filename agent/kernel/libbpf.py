@@ -46,6 +46,8 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "libbpf_num_possible_cpus": (_int, ()),
     "libbpf_probe_bpf_helper": (_int, (_int, _int, _pointer)),
     "bpf_object__open_file": (_pointer, (_string, _pointer)),
+    "bpf_object__btf": (_pointer, (_pointer,)),
+    "btf__raw_data": (_pointer, (_pointer, ctypes.POINTER(_u32))),
     "bpf_object__load": (_int, (_pointer,)),
     "bpf_object__close": (None, (_pointer,)),
     "bpf_object__next_program": (_pointer, (_pointer, _pointer)),
@@ -207,6 +209,14 @@ def object_open(path: str) -> Object:
     if not result:
         raise KernelError(f"cannot open the BPF object {path}", errno=ctypes.get_errno())
     return Object(result)
+
+
+def object_types(handle: Object) -> bytes | None:
+    """Copy an object's BTF, in which libbpf has set where each global variable stands; None if it has none."""
+    types = _library().bpf_object__btf(handle)
+    size = ctypes.c_uint32()
+    data = _library().btf__raw_data(types, ctypes.byref(size)) if types else None
+    return ctypes.string_at(data, size.value) if data else None
 
 
 def object_load(handle: Object) -> int:

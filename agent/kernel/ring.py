@@ -1,9 +1,10 @@
 """The BPF ring buffer, mapped and drained in bulk: no call into C for each record.
 
 Layout (kernel/bpf/ringbuf.c, Documentation/bpf/ringbuf.rst): page 0 holds the consumer's position and is
-ours to write; page 1 holds the producer's position; then the data, mapped twice in a row so that no record
-is ever torn at the end. A record is a header of 8 bytes, the first four its length and two flags, and is
-padded to 8. Positions count bytes and only grow.
+ours to write; page 1 holds the producer's position; then the data, which the kernel has twice in a row so that
+no record is torn at the end. Only the first is mapped here, as each would count as memory of this process; a batch that
+goes past the end is put together. A record is a header of 8 bytes, the first four its length and two flags, and
+is padded to 8. Positions count bytes and only grow.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class RingReader:
         page = mmap.PAGESIZE
         try:
             self._control = mmap.mmap(fd, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
-            self._kernel = mmap.mmap(fd, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
+            self._kernel = mmap.mmap(fd, page + size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
         except OSError as error:
             raise KernelError("cannot map the ring buffer", errno=error.errno or 0) from None
         # Edge-triggered: a ring is readable whenever it isn't empty, and only edges are wake-ups.
@@ -105,8 +106,9 @@ class Cursor:
         waiting = self._producer[0] - consumer
         if not waiting:
             return []
-        # In words of 4 bytes from here on. The second mapping of the data makes the batch one piece.
-        words, base = self._words, (consumer & self._mask) >> 2
+        start = consumer & self._mask
+        # In words of 4 bytes from here on.
+        words, mask, base = self._words, self._mask >> 2, start >> 2
         position, end = base, base + (waiting >> 2)
         headers: list[int] = []
         add = headers.append
@@ -114,7 +116,7 @@ class Cursor:
         for _ in range(limit):
             if position >= end:
                 break
-            header = words[position]
+            header = words[position & mask]
             if header & _BUSY:
                 break
             add(header)
@@ -125,7 +127,9 @@ class Cursor:
             )
         size = position - base << 2
         self._barrier()  # data is not read before the headers
-        batch = bytes(self._data[base << 2 : (base << 2) + size])
+        batch = bytes(self._data[start : start + size])
+        if len(batch) < size:
+            batch += self._data[: size - len(batch)]
         self._barrier()  # and space is not freed before the data is read
         self._consumer[0] = consumer + size
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import struct
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -236,10 +237,18 @@ def test_compiled_object(probes: str) -> None:
 def test_file_that_is_no_object(tmp_path: Path) -> None:
     path = tmp_path / "odd"
     path.write_bytes(b"no ELF at all")
-    with pytest.raises(BtfError, match="odd is no ELF object"):
+    with pytest.raises(BtfError, match="odd is no BPF object that can be read: elf: .*is not a proper ELF"):
         btf.read(str(path))
 
 
-def test_program_without_types() -> None:
+def test_object_without_types(tmp_path: Path) -> None:
+    source, path = tmp_path / "bare.c", tmp_path / "bare.bpf.o"
+    source.write_text('__attribute__((section("uprobe"))) int probe(void *context) { return 0; }\n')
+    subprocess.run(["clang", "-O2", "-target", "bpf", "-c", source, "-o", path], check=True)
     with pytest.raises(BtfError, match=r"has no .BTF section; compile it with clang -g"):
+        btf.read(str(path))
+
+
+def test_program_instead_of_an_object() -> None:
+    with pytest.raises(BtfError, match="is no BPF object that can be read: elf: .*not a valid eBPF object"):
         btf.read("/proc/self/exe")

@@ -22,12 +22,12 @@ BUSY, DISCARD = 1 << 31, 1 << 30
 
 
 class Memory:
-    """A ring buffer made up: what the kernel would have written, with the data twice in a row."""
+    """A ring buffer made up: what the kernel would have written, of the data what is mapped."""
 
     def __init__(self, size: int, start: int = 0) -> None:
         self.size = size
         self.control = bytearray(struct.pack("<Q", start)) + bytes(mmap.PAGESIZE - 8)
-        self.kernel = bytearray(struct.pack("<Q", start)) + bytes(mmap.PAGESIZE - 8 + 2 * size)
+        self.kernel = bytearray(struct.pack("<Q", start)) + bytes(mmap.PAGESIZE - 8 + size)
         self.cursor = Cursor(memoryview(self.control), memoryview(self.kernel), size)
 
     @property
@@ -43,14 +43,13 @@ class Memory:
         entry = struct.pack("<II", len(data) | flags, 0) + data
         for index, byte in enumerate(entry):
             place = (position + index) % self.size
-            self.kernel[mmap.PAGESIZE + place] = self.kernel[mmap.PAGESIZE + self.size + place] = byte
+            self.kernel[mmap.PAGESIZE + place] = byte
         self.kernel[:8] = struct.pack("<Q", position + (len(entry) + 7 & ~7))
         return position
 
     def flag(self, position: int, length: int, flags: int) -> None:
-        for base in (0, self.size):
-            place = mmap.PAGESIZE + base + position % self.size
-            self.kernel[place : place + 4] = struct.pack("<I", length | flags)
+        place = mmap.PAGESIZE + position % self.size
+        self.kernel[place : place + 4] = struct.pack("<I", length | flags)
 
 
 def test_records_of_all_lengths_come_in_order() -> None:
