@@ -5,6 +5,7 @@ good_insns_64), emulates a few (branch_setup_xol_ops, push_setup_xol_ops; pushes
 """
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 
 import capstone
 from capstone import x86
@@ -74,15 +75,22 @@ def is_refused(code: bytes) -> bool:
     return code[at] in _BAD_OPCODES
 
 
+@cache
+def _disassembler(*, detail: bool = False) -> capstone.Cs:
+    """Made once: each looks for a module that isn't there, which takes longer than a function's body."""
+    disassembler = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+    disassembler.detail = detail
+    return disassembler
+
+
 def decode(code: bytes, address: int) -> list[Instruction]:
     """Return the instructions of a function's body, without the padding behind it.
 
     Raises NoPlaceError if a byte is none.
     """
-    disassembler = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
     found = [
         Instruction(at, code[at - address : at - address + size], mnemonic, operands)
-        for at, size, mnemonic, operands in disassembler.disasm_lite(code, address)
+        for at, size, mnemonic, operands in _disassembler().disasm_lite(code, address)
     ]
     end = found[-1].address + len(found[-1].code) if found else address
     if end != address + len(code):
@@ -118,9 +126,7 @@ def keeps_results(body: Sequence[Instruction]) -> Iterator[bool]:
     """Say of instructions behind a call whether they go on to the next and leave its results in their registers."""
     if not body:
         return
-    disassembler = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
-    disassembler.detail = True
-    for detail in disassembler.disasm(b"".join(one.code for one in body), body[0].address):
+    for detail in _disassembler(detail=True).disasm(b"".join(one.code for one in body), body[0].address):
         yield not _leaves(detail) and _HOLDS_NO_RESULT.issuperset(detail.regs_access()[1])
 
 
@@ -141,14 +147,12 @@ def _jump(instruction: Instruction) -> Jump | None:
 
 def entry(body: list[Instruction]) -> Entry:
     """Return the best instruction for an entry probe: `PUSHQ BP` behind the stack check, from Go 1.21 on."""
-    disassembler = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
-    disassembler.detail = True
     found = (
         (instruction.address, _jump(instruction)) for instruction in body if instruction.mnemonic[0] == "j"
     )
     jumps = {address: jump for address, jump in found if jump is not None}
     code = b"".join(instruction.code for instruction in body[:PROLOGUE])
-    ends = map(_ends_search, disassembler.disasm(code, body[0].address))
+    ends = map(_ends_search, _disassembler(detail=True).disasm(code, body[0].address))
     return choose_entry(body, jumps=jumps, is_emulated=is_emulated, ends_search=ends)
 
 

@@ -7,6 +7,7 @@ below are the architecture's; the kernel's stand in arch/arm64/include/asm/insn.
 
 import struct
 from collections.abc import Iterator, Sequence
+from functools import cache
 
 import capstone
 
@@ -62,6 +63,14 @@ def is_refused(code: bytes) -> bool:
     )
 
 
+@cache
+def _disassembler(*, detail: bool = False) -> capstone.Cs:
+    """Made once: each looks for a module that isn't there, which takes longer than a function's body."""
+    disassembler = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM)
+    disassembler.detail = detail
+    return disassembler
+
+
 def decode(code: bytes, address: int) -> list[Instruction]:
     """Return the instructions of a function's body, zeros behind it left out.
 
@@ -74,8 +83,7 @@ def decode(code: bytes, address: int) -> list[Instruction]:
     words = [code[at : at + 4] for at in range(0, len(code), 4)]
     while words and words[-1] == b"\0\0\0\0":
         words.pop()
-    disassembler = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM)
-    texts = [text[2:] for text in disassembler.disasm_lite(b"".join(words[:PROLOGUE]), address)]
+    texts = [text[2:] for text in _disassembler().disasm_lite(b"".join(words[:PROLOGUE]), address)]
     if not words or len(texts) < min(len(words), PROLOGUE):
         raise NoPlaceError(f"its body can't be decoded at {address + 4 * len(texts):#x}")
     texts += [("ret" if word == _RET else "", "") for word in words[PROLOGUE:]]
@@ -109,9 +117,7 @@ def keeps_results(body: Sequence[Instruction]) -> Iterator[bool]:
     """Say of instructions behind a call whether they go on to the next and leave its results in their registers."""
     if not body:
         return
-    disassembler = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM)
-    disassembler.detail = True
-    for detail in disassembler.disasm(b"".join(one.code for one in body), body[0].address):
+    for detail in _disassembler(detail=True).disasm(b"".join(one.code for one in body), body[0].address):
         harmless = detail.mnemonic in _HARMLESS or detail.mnemonic in _STORES
         yield detail.mnemonic in _COMPARES or (
             harmless and _HOLDS_NO_RESULT.issuperset(map(detail.reg_name, detail.regs_access()[1]))
@@ -136,12 +142,10 @@ def _jump(instruction: Instruction) -> Jump | None:
 
 def entry(body: list[Instruction]) -> Entry:
     """Return the best instruction for an entry probe: the stack check's `B.LS`, or else the first that is simulated."""
-    disassembler = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM)
-    disassembler.detail = True
     found = ((instruction.address, _jump(instruction)) for instruction in body)
     jumps = {address: jump for address, jump in found if jump is not None}
     code = b"".join(instruction.code for instruction in body[:PROLOGUE])
-    ends = map(_ends_search, disassembler.disasm(code, body[0].address))
+    ends = map(_ends_search, _disassembler(detail=True).disasm(code, body[0].address))
     return choose_entry(body, jumps=jumps, is_emulated=is_emulated, ends_search=ends)
 
 
