@@ -6,6 +6,20 @@
 
 #define TYPE_NAME_MAX 64
 
+/* Eight characters as the word that they make in memory. */
+#define EIGHT(a, b, c, d, e, f, g, h)                                                                                \
+	((__u64)(a) | (__u64)(b) << 8 | (__u64)(c) << 16 | (__u64)(d) << 24 | (__u64)(e) << 32 | (__u64)(f) << 40 |  \
+	 (__u64)(g) << 48 | (__u64)(h) << 56)
+
+/* Is this a name of that length which begins so? Not counted where it cannot be read. */
+static __always_inline bool begins_with(const struct go_string *string, __u64 length, __u64 first)
+{
+	__u64 word = 0;
+
+	return string->length == length && !bpf_probe_read_user(&word, sizeof(word), (const void *)string->data) &&
+	       word == first;
+}
+
 /* The part of a type's descriptor from byte 16 on (internal/abi/type.go, and runtime/type.go before Go 1.21). */
 struct go_type {
 	__u32 hash;

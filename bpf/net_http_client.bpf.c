@@ -5,7 +5,7 @@
  *
  * What is told of a request is read when it starts; it belongs to the transport until it returns. */
 #include "span.h"
-#include "go_type.h"
+#include "go_error.h"
 
 struct http_client_layout {
 	go_offset request_method GO("net/http.Request.Method");
@@ -23,8 +23,6 @@ struct http_client_layout {
 	go_offset response_proto_major GO("net/http.Response.ProtoMajor");
 	go_offset response_proto_minor GO("net/http.Response.ProtoMinor");
 	go_offset response_request GO("net/http.Response.Request");
-	go_offset op_error_err GO("net.OpError.Err");
-	go_offset syscall_error_err GO("os.SyscallError.Err");
 };
 
 struct {
@@ -42,11 +40,8 @@ struct http_client_record {
 	__u8 credentials; /* the URL has a user, and perhaps a password, neither of which is read */
 	__u8 path_encoded; /* path is as it was sent: percent-encoded */
 	__u8 failed; /* an error was returned, and no response */
-	__u32 error_number; /* an errno, where it came to one */
 	struct text method, scheme, host, path, query, fragment;
-	struct text error; /* the type of the error, as %T prints it */
-	struct text error_cause; /* of an error in *net.OpError */
-	struct text error_text; /* what it says, if that is all there is to it: *errors.errorString */
+	struct go_error error;
 };
 
 #define METHOD_MAX   24
@@ -56,7 +51,6 @@ struct http_client_record {
 #define QUERY_MAX    1024
 #define FRAGMENT_MAX 128
 #define URL_MAX	     1280 /* of those that are read in one piece */
-#define ERROR_MAX    64 /* as TYPE_NAME_MAX */
 #define TEXTS_MAX    2720 /* all of them at once */
 
 #define REDIRECTS_MAX 10 /* net/http's own limit (client.go: defaultCheckRedirect); what is more is not counted */
@@ -157,43 +151,6 @@ static __always_inline __u8 count_redirects(const struct http_client_layout *go,
 	return redirects;
 }
 
-static __always_inline bool begins_with(const struct go_string *string, __u64 length, __u64 first)
-{
-	__u64 word = 0;
-
-	return string->length == length && !bpf_probe_read_user(&word, sizeof(word), (const void *)string->data) &&
-	       word == first;
-}
-
-#define EIGHT(a, b, c, d, e, f, g, h)                                                                                \
-	((__u64)(a) | (__u64)(b) << 8 | (__u64)(c) << 16 | (__u64)(d) << 24 | (__u64)(e) << 32 | (__u64)(f) << 40 |  \
-	 (__u64)(g) << 48 | (__u64)(h) << 56)
-
-/* What an error is: its type; and of a *net.OpError what it was caused by, to the number of a system call's error. */
-static __always_inline void client_error(const struct hit *hit, struct http_client_record *record,
-					 const struct http_client_layout *go, struct go_interface error)
-{
-	struct go_string text, name = dynamic_type_name(hit, error.type);
-
-	text_append(record, RECORD_MAX, &record->error, &name, ERROR_MAX);
-	if (begins_with(&name, 12, EIGHT('*', 'n', 'e', 't', '.', 'O', 'p', 'E'))) {
-		if (!go_read_field(&error, sizeof(error), error.data, go->op_error_err))
-			return;
-		name = dynamic_type_name(hit, error.type);
-		text_append(record, RECORD_MAX, &record->error_cause, &name, ERROR_MAX);
-	}
-	if (begins_with(&name, 16, EIGHT('*', 'o', 's', '.', 'S', 'y', 's', 'c'))) {
-		if (!go_read_field(&error, sizeof(error), error.data, go->syscall_error_err))
-			return;
-		name = dynamic_type_name(hit, error.type);
-	}
-	if (begins_with(&name, 13, EIGHT('s', 'y', 's', 'c', 'a', 'l', 'l', '.')))
-		go_read(&record->error_number, sizeof(record->error_number), error.data);
-	else if (begins_with(&name, 19, EIGHT('*', 'e', 'r', 'r', 'o', 'r', 's', '.')) &&
-		 go_read(&text, sizeof(text), error.data))
-		text_append(record, RECORD_MAX, &record->error_text, &text, ERROR_MAX);
-}
-
 /* What a request says of itself. */
 static __always_inline void client_describe(struct http_client_request *entry, const struct http_client_layout *go,
 					    __u64 request)
@@ -208,10 +165,7 @@ static __always_inline void client_describe(struct http_client_request *entry, c
 	record->protocol_major = 0;
 	record->protocol_minor = 0;
 	record->failed = 0;
-	record->error_number = 0;
-	record->error.length = 0;
-	record->error_cause.length = 0;
-	record->error_text.length = 0;
+	go_error_clear(&record->error);
 	url = go_window_word(window, request, go->request_url);
 	method = go_window_string(window, request, go->request_method);
 	response = go_window_word(window, request, go->request_response);
@@ -297,7 +251,7 @@ int http_client_end(struct pt_regs *ctx)
 		if (record->failed) {
 			struct go_interface error = {GO_ARG_2(ctx), GO_ARG_3(ctx)};
 
-			client_error(&hit, record, go, error);
+			go_error_append(&hit, record, RECORD_MAX, &record->error, error);
 		} else if (go_window_read(&entry->window, response)) {
 			record->status = go_window_word(&entry->window, response, go->response_status);
 			record->protocol_major = go_window_word(&entry->window, response, go->response_proto_major);

@@ -20,8 +20,8 @@ from agent.spans.template import HEADER, fill, remember, set_attribute
 
 _LENGTH = TEXT_CUT - 1
 
-_TEXTS = ("method", "scheme", "host", "path", "query", "fragment", "error", "error_cause", "error_text")
-_NUMBERS = ("status", "protocol_major", "protocol_minor", "resend_count", "failed", "error_number")
+_TEXTS = ("method", "scheme", "host", "path", "query", "fragment", "error.type", "error.cause", "error.text")
+_NUMBERS = ("status", "protocol_major", "protocol_minor", "resend_count", "failed", "error.number")
 
 _PATH_SAFE = "/$&+,:;=@"
 _FRAGMENT_SAFE = "/$&+,:;=@?!()*"
