@@ -302,20 +302,23 @@ class Daemon:
     def _drain(self) -> bool:
         """Take records that wait, and say whether there may be more: the loop has other things to do in between.
 
-        Processes are met before their spans are encoded, and forgotten after.
+        Processes are met before their spans are handed on, and forgotten after.
         """
         records = self._programs.reader.drain(_DRAIN_LIMIT)
         self._pipeline.counts.records += len(records)
-        spans, ended = [], []
-        for record in records:
+        ended: list[bytes] = []
+
+        def of_process(record: bytes) -> bool:
             kind = record_kind(record)
             if kind == self._started_kind:
                 self._tracer.process_started(record)
             elif kind == self._ended_kind:
                 ended.append(record)
             else:
-                spans.append(record)
-        self._pipeline.encode(spans)
+                return False
+            return True
+
+        self._pipeline.encode(records, of_process)
         for record in ended:
             self._tracer.process_ended(record)
         return len(records) == _DRAIN_LIMIT

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import struct
-from collections.abc import Iterator, Mapping
-from typing import TypeAlias
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
 
 from agent.kernel.btf import Array, BtfError, Enum, Integer, Struct, Type
 
@@ -58,6 +58,20 @@ class Format:
             if field.name == name:
                 return field.offset
         raise BtfError(f"struct {self.name} has no member {name}")
+
+    def picker(self, names: Sequence[str]) -> Callable[[bytes], tuple[Any, ...]]:
+        """Make a function that unpacks only these fields, in their order in the struct, which `names` must have.
+
+        Raise BtfError for a name that isn't there or out of order.
+        """
+        codes, position = ["<"], 0
+        for name in names:
+            field = self.fields[self.names.index(name)] if name in self.names else None
+            if field is None or field.offset < position:
+                raise BtfError(f"struct {self.name} has no member {name} behind those before it")
+            codes.append(f"{field.offset - position}x{field.code}")
+            position = field.offset + field.size
+        return struct.Struct("".join(codes)).unpack_from
 
     def unpack(self, data: bytes | bytearray | memoryview, offset: int = 0) -> dict[str, Value]:
         """Give the fields by name; for what isn't hot. Raise struct.error if the data is too short."""

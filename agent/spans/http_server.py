@@ -8,8 +8,6 @@ appended). So a span costs a few lookups, and the putting together of bytes.
 
 from __future__ import annotations
 
-from operator import itemgetter
-
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from agent.kernel.formats import Format
@@ -41,8 +39,21 @@ STATUS_UNKNOWN = 0xFFFF
 _LENGTH = TEXT_CUT - 1
 
 _STATIC = ("host", "user_agent", "forwarded_proto", "forwarded_host", "method")
-_TEXTS = (*_STATIC, "target", "remote_addr", "forwarded_for", "forwarded", "tracestate", "route")
-_NUMBERS = ("status", "protocol_major", "protocol_minor", "tls", "hijacked", "router")
+_PLACES = (
+    *("remote_addr.offset", "remote_addr.length", "host.offset", "target.offset", "target.length"),
+    *(
+        f"{name}.{part}"
+        for name in ("forwarded_for", "forwarded", "tracestate", "route")
+        for part in ("offset", "length")
+    ),
+)
+"""The members that every span takes, besides those of the header, in the struct's order."""
+
+_TEMPLATE = (
+    *("header.flags", "status", "protocol_major", "protocol_minor", "tls", "hijacked", "router"),
+    *(f"{name}.{part}" for name in _STATIC for part in ("offset", "length")),
+)
+"""Those that a template takes."""
 
 
 def http_server_encoder(record: Format) -> Encoder:
@@ -54,16 +65,12 @@ class _HttpServerEncoder:
     """Keeps what repeats: encoded templates, and targets and addresses taken apart."""
 
     def __init__(self, record: Format) -> None:
-        position = {field.name: index for index, field in enumerate(record.fields)}
         offset = {field.name: field.offset for field in record.fields}
-        texts = [position[f"{name}.{part}"] for name in _TEXTS for part in ("offset", "length")]
-        self._unpack = record.packer.unpack_from
-        self._header = itemgetter(*(position[f"header.{name}"] for name in HEADER))
-        self._texts = itemgetter(*texts)
-        self._numbers = itemgetter(*(position[name] for name in _NUMBERS))
+        self._pick = record.picker((*(f"header.{name}" for name in HEADER), *_PLACES))
+        self._pick_template = record.picker(_TEMPLATE)
         # The bytes of all numbers, and of where the texts of a template lie, are a part of its key.
         self._key = slice(offset["status"], offset["target.offset"])
-        self._templates: dict[bytes, bytes] = {}
+        self._templates: dict[tuple[bytes, bytes, bytes, bytes, int], bytes] = {}
         self._targets: dict[bytes, bytes] = {}
         self._peers: dict[bytes, tuple[bytes, bytes]] = {}
         self._clients: dict[bytes, bytes] = {}
@@ -71,16 +78,18 @@ class _HttpServerEncoder:
 
     def encode(self, record: bytes, clock: int) -> bytes:
         """Make the encoded span of a record; `clock` ns are added to its times to make them Unix time."""
-        fields = self._unpack(record)
-        header = self._header(fields)
-        unfinished = header[0] & RECORD_UNFINISHED
         (
-            host_at,
-            *_,
-            target_at,
-            target_length,
+            flags,
+            start,
+            end,
+            trace_id,
+            span_id,
+            parent_id,
             peer_at,
             peer_length,
+            host_at,
+            target_at,
+            target_length,
             forwarded_for_at,
             forwarded_for_length,
             forwarded_at,
@@ -89,21 +98,16 @@ class _HttpServerEncoder:
             tracestate_length,
             route_at,
             route_length,
-        ) = self._texts(fields)
+        ) = self._pick(record)
         forwarded = (
             record[forwarded_at : forwarded_at + (forwarded_length & _LENGTH)] if forwarded_length else b""
         )
         route = record[route_at : route_at + (route_length & _LENGTH)] if route_length else b""
-        key = b"%b%b%c%b\0%b" % (
-            record[self._key],
-            record[host_at:target_at],
-            unfinished,
-            route,
-            forwarded,
-        )
+        unfinished = flags & RECORD_UNFINISHED
+        key = (record[self._key], record[host_at:target_at], route, forwarded, unfinished)
         template = self._templates.get(key)
         if template is None:
-            template = self._template(record, fields, route, forwarded)
+            template = self._template(record, route, forwarded)
             remember(self._templates, key, template)
 
         raw = record[target_at : target_at + (target_length & _LENGTH)]
@@ -121,7 +125,8 @@ class _HttpServerEncoder:
             raw = record[forwarded_for_at : forwarded_for_at + (forwarded_for_length & _LENGTH)]
             client = self._forwarded_client(forwarded, raw) or client
 
-        encoded = encode_header(clock, *header) + template + target + of_peer + client
+        header = encode_header(clock, flags, start, end, trace_id, span_id, parent_id)
+        encoded = b"".join((header, template, target, of_peer, client))
         if tracestate_length:
             raw = record[tracestate_at : tracestate_at + (tracestate_length & _LENGTH)]
             encoded += self._trace_state(raw, tracestate_length)
@@ -144,17 +149,14 @@ class _HttpServerEncoder:
             remember(self._trace_states, key, state)
         return state
 
-    def _template(
-        self, record: bytes, fields: tuple[object, ...], raw_route: bytes, raw_forwarded: bytes
-    ) -> bytes:
+    def _template(self, record: bytes, raw_route: bytes, raw_forwarded: bytes) -> bytes:
         """Encode what the spans of many requests have in common."""
-        places = self._texts(fields)
+        flags, status, major, minor, tls, hijacked, router, *places = self._pick_template(record)
+        unfinished = bool(flags & RECORD_UNFINISHED)
         texts = {
-            name: text_of(record[places[2 * index] :][: places[2 * index + 1] & _LENGTH])
-            for index, name in enumerate(_STATIC)
+            name: text_of(record[at : at + (length & _LENGTH)])
+            for name, at, length in zip(_STATIC, places[::2], places[1::2], strict=True)
         }
-        status, major, minor, tls, hijacked, router = self._numbers(fields)
-        unfinished = bool(self._header(fields)[0] & RECORD_UNFINISHED)
         forwarded = parse_forwarded(text_of(raw_forwarded)) if raw_forwarded else Forwarded("", "", "")
         span = Span(kind=Span.SPAN_KIND_SERVER)
 

@@ -15,7 +15,7 @@ from agent import __version__
 from agent.kernel.programs import RecordKind
 from agent.libraries import Library
 from agent.spans.otlp import Origin
-from agent.spans.records import Encoder, record_kind, record_process
+from agent.spans.records import KIND_SIZE, PROCESS, Encoder
 
 SCOPE_PREFIX = "gospan"
 """Instrumentation scopes are called gospan/<library>, with the agent's version."""
@@ -44,13 +44,15 @@ class Pipeline:
 
     def __init__(self, kinds: Mapping[int, RecordKind], sinks: Iterable[Put]) -> None:
         self._sinks = tuple(sinks)
-        self._encoders: dict[int, tuple[Encoder, Library]] = {}
+        self._encoders: dict[bytes, Encoder] = {}
+        self._libraries: dict[bytes, Library] = {}
         for number, kind in kinds.items():
             if kind.library is not None and kind.format.name in kind.library.records:
                 encoder = kind.library.records[kind.format.name](kind.format)
-                self._encoders[number] = encoder, kind.library
+                head = number.to_bytes(KIND_SIZE, "little")
+                self._encoders[head], self._libraries[head] = encoder, kind.library
         self._resources: dict[int, Resource] = {}
-        self._origins: dict[tuple[int, int], Origin] = {}
+        self._origins: dict[bytes, Origin] = {}
         self._clock = 0
         self.counts = SpanCounts()
         self.made_by: Counter[int] = Counter()
@@ -68,49 +70,56 @@ class Pipeline:
         self._drop_origins(process)
 
     def _drop_origins(self, process: int) -> None:
-        for kind in self._encoders:
-            self._origins.pop((process, kind), None)
+        for head in self._encoders:
+            self._origins.pop(head + process.to_bytes(8, "little"), None)
 
-    def encode(self, records: Iterable[bytes]) -> None:
-        """Encode the records of spans and hand them to the sinks."""
-        batches: dict[tuple[int, int], list[bytes]] = {}
+    def encode(self, records: Iterable[bytes], other: Callable[[bytes], bool] = lambda _: False) -> None:
+        """Encode the records of spans and hand them to the sinks.
+
+        `other` is given each record that isn't a span's, and says whether it could read it. What it tells of processes
+        goes for all spans of `records`, also for those before it.
+        """
+        batches: dict[bytes, list[bytes]] = {}
         clock = self._offset()
-        encoders = self._encoders
+        encoder_of = self._encoders.get
         for record in records:
-            kind = record_kind(record)
-            found = encoders.get(kind)
-            if found is None:
-                self.counts.unreadable += 1
+            head = record[:KIND_SIZE]
+            encoder = encoder_of(head)
+            if encoder is None:
+                if not other(record):
+                    self.counts.unreadable += 1
                 continue
             try:
-                span = found[0](record, clock)
+                span = encoder(record, clock)
             except Exception:  # noqa: BLE001 -- one record that can't be read must not cost the others
                 self.counts.unreadable += 1
                 continue
-            key = (record_process(record), kind)
+            key = head + record[PROCESS]
             batch = batches.get(key)
             if batch is None:
                 batches[key] = [span]
             else:
                 batch.append(span)
         for key, spans in batches.items():
-            origin = self._origins.get(key) or self._origin(key)
-            if origin is None:
-                self.counts.orphaned += len(spans)
-                continue
-            self.counts.made += len(spans)
-            self.made_by[key[0]] += len(spans)
-            name = self._encoders[key[1]][1].name
-            self.counts.by_library[name] = self.counts.by_library.get(name, 0) + len(spans)
-            for put in self._sinks:
-                put(origin, spans)
+            self._hand_on(key, spans)
 
-    def _origin(self, key: tuple[int, int]) -> Origin | None:
-        process, kind = key
-        resource = self._resources.get(process)
+    def _hand_on(self, key: bytes, spans: list[bytes]) -> None:
+        origin = self._origins.get(key) or self._origin(key)
+        if origin is None:
+            self.counts.orphaned += len(spans)
+            return
+        self.counts.made += len(spans)
+        self.made_by[int.from_bytes(key[KIND_SIZE:], "little")] += len(spans)
+        name = self._libraries[key[:KIND_SIZE]].name
+        self.counts.by_library[name] = self.counts.by_library.get(name, 0) + len(spans)
+        for put in self._sinks:
+            put(origin, spans)
+
+    def _origin(self, key: bytes) -> Origin | None:
+        resource = self._resources.get(int.from_bytes(key[KIND_SIZE:], "little"))
         if resource is None:
             return None
-        _, library = self._encoders[kind]
+        library = self._libraries[key[:KIND_SIZE]]
         scope = InstrumentationScope(name=f"{SCOPE_PREFIX}/{library.object}", version=__version__)
         origin = Origin.of(resource, scope, schema_url=library.schema_url)
         self._origins[key] = origin

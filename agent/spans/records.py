@@ -30,6 +30,10 @@ Encoder: TypeAlias = Callable[[bytes, int], bytes]
 EncoderFactory: TypeAlias = Callable[[Format], Encoder]
 """Makes the encoder of one kind of record from the format of its struct."""
 
+KIND_SIZE = 2
+PROCESS = slice(16, 24)
+"""Where struct record_header has the kind (at its beginning) and the process; numbers are little-endian."""
+
 _HEADER = struct.Struct("<HHIIIQQ")
 """The beginning of struct record_header: kind, length, tgid, slot, flags, process, start."""
 
