@@ -237,7 +237,7 @@ def test_compiled_object(probes: str) -> None:
 def test_file_that_is_no_object(tmp_path: Path) -> None:
     path = tmp_path / "odd"
     path.write_bytes(b"no ELF at all")
-    with pytest.raises(BtfError, match="odd is no BPF object that can be read: elf: .*is not a proper ELF"):
+    with pytest.raises(BtfError, match=r"odd is no BPF object that can be read: elf: .*is not a proper ELF"):
         btf.read(str(path))
 
 
@@ -250,5 +250,5 @@ def test_object_without_types(tmp_path: Path) -> None:
 
 
 def test_program_instead_of_an_object() -> None:
-    with pytest.raises(BtfError, match="is no BPF object that can be read: elf: .*not a valid eBPF object"):
+    with pytest.raises(BtfError, match=r"is no BPF object that can be read: elf: .*not a valid eBPF object"):
         btf.read("/proc/self/exe")
