@@ -6,13 +6,10 @@ new process of it (bpf/process.bpf.c), before its first instruction runs.
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import TypeVar
 
 from agent.config import Config
@@ -24,12 +21,11 @@ from agent.executable import Executable as ExecutableFile
 from agent.executable import ExecutableError, NotGoError
 from agent.executables import Executable, Executables, NoRoomError
 from agent.kernel.errors import KernelError
-from agent.kernel.maps import Replace
 from agent.kernel.programs import Programs
 from agent.log import Event, Logger, emit
 from agent.offsets.resolve import Resolver
 from agent.plan import Plan, make_plan
-from agent.sampling import encode_sampler
+from agent.roster import Roster
 from agent.spans.pipeline import Pipeline
 from agent.spans.records import record_process, record_start, record_tgid
 from agent.spans.resource import Build, Host, describe, describe_ended
@@ -93,16 +89,11 @@ class Tracer:
         self._left_out: dict[int, NotTraced] = {}
         self._seen: dict[int, FileIdentity] = {}
         self._ended: list[tuple[float, int]] = []
-        self._last_number = 0
         self._closed = False
         self._refused_told = 0
         self._tell_refused()
         self._selection = Selection(config)
-        self._files = programs.map("files")
-        self._processes = programs.map("processes")
-        self._file_key = programs.format("file_key")
-        self._file_entry = programs.format("file_entry")
-        self._process = programs.format("process")
+        self._roster = Roster(programs)
         exec_record = programs.format("process_exec_record")
         self._exec_file = exec_record.offset("file.inode")
         self._exec_path = slice(exec_record.offset("path"), exec_record.size)
@@ -155,11 +146,11 @@ class Tracer:
         if not self._config.discovery.enabled:
             return
         pid = record_tgid(record)
-        key = record[self._exec_file : self._exec_file + self._file_key.size]
+        key = record[self._exec_file : self._exec_file + self._roster.key_size]
         traced = self._traced.get(pid)
         if traced is not None and traced.number >= record_start(record):
             # A scan has met it since: its number stays, or what it has open would be lost.
-            if self._is_key_of(key, traced.executable.file):
+            if self._roster.is_key_of(key, traced.executable.file):
                 self._name(traced.executable, key)
             return
         self._gone(pid)
@@ -197,7 +188,7 @@ class Tracer:
         before, self._selection = self._selection, Selection(config)
         self._config = config
         # What new processes are given.
-        self._ask_again()
+        self._roster.forget_ignored_files()
         for executable in self._executables.all():
             libraries_off = self._selection.libraries_off(executable.path)
             if libraries_off.keys() != before.libraries_off(executable.path).keys():
@@ -232,7 +223,7 @@ class Tracer:
             if not plan.same_probes(executable.plan):
                 self._detach(executable, "the offset table says something else of it now")
                 changed += 1
-        self._ask_again()
+        self._roster.forget_ignored_files()
         self._reconsider({file for file, one in self._ignored.items() if one.reason})
         if self._config.discovery.enabled:
             self.scan()
@@ -251,7 +242,7 @@ class Tracer:
         traces the process already.
         """
         process = processes.look(pid)
-        if process is not None and (key is None or self._is_key_of(key, process.file)):
+        if process is not None and (key is None or self._roster.is_key_of(key, process.file)):
             self._seen[pid] = process.file
         elif number:
             self._follow_ended(pid, key, number)
@@ -259,10 +250,10 @@ class Tracer:
         else:
             # It ended, or runs another program by now, which is told of by an event of its own.
             process = processes.look_at_file(pid, os.fsdecode(path.partition(b"\0")[0]))
-            if process is None or key != self._key_of(process.file):
+            if process is None or key != self._roster.key_of(process.file):
                 return
         try:
-            self._consider(process, key or self._key_of(process.file), number)
+            self._consider(process, key or self._roster.key_of(process.file), number)
         except Exception:  # noqa: BLE001 -- one process must not cost the others their traces
             self._ignore(process, "there is a bug in gospan")
             self._log.error(f"a bug in gospan: {process.path} is not traced", pid=pid, exc_info=True)
@@ -270,7 +261,7 @@ class Tracer:
     def _consider(self, process: Process, key: bytes, number: int) -> None:
         self.files_changed()
         if process.file in self._ignored:
-            self._files.update(key, self._entry("FILE_IGNORED"))
+            self._roster.ignore_file(key)
             return
         choice = self._choose(process)
         known = self._executables.get(process.file)
@@ -279,7 +270,7 @@ class Tracer:
             self._left_out[process.pid] = NotTraced(process.pid, process.path, choice.why)
         if executable is None:
             if process.file in self._ignored and process.file not in self._without_room:
-                self._files.update(key, self._entry("FILE_IGNORED"))
+                self._roster.ignore_file(key)
             return
         if not number:
             self._name(executable, key)
@@ -287,7 +278,7 @@ class Tracer:
             self._follow(process, executable, number, choice)
         elif number:
             # The file is known by a path whose processes are traced, and this one has another.
-            self._processes.delete(_pid_key(process.pid))
+            self._roster.strike(process.pid)
         if known is None:
             self._announce(executable)
 
@@ -296,9 +287,9 @@ class Tracer:
         executable.keys.add(key)
         choice = self._selection.of_path(executable.path)
         if choice is None or not choice.wanted:
-            self._files.update(key, self._entry("FILE_ASK"))
+            self._roster.ask_about_file(key)
         else:
-            self._files.update(key, self._entry("FILE_TRACED", self._process_values(executable.slot, choice)))
+            self._roster.trace_file(key, executable.slot, choice)
 
     def _examine(self, process: Process, *, attach: bool) -> Executable | None:
         """Plan a file and put its probes in; None where there is nothing to trace, or nothing can be.
@@ -457,13 +448,13 @@ class Tracer:
         """Have the programs listen to a process, and know its resource."""
         if number and choice != self._selection.of_path(executable.path):
             # The kernel took it for one like the others of its file.
-            self._set(process.pid, executable.slot, choice, number)
-        number = number or self._enter(process.pid, executable.slot, choice)
+            self._roster.change(process.pid, executable.slot, choice, number)
+        number = number or self._roster.enter(process.pid, executable.slot, choice)
         resource = describe(process.pid, self._host, build=_build(executable), declared=choice.resource)
         if resource is None:
             # It ended, perhaps before the kernel could be told that it is traced; then nobody else takes that back.
-            if self._number_of(process.pid) == number:
-                self._processes.delete(_pid_key(process.pid))
+            if self._roster.number_of(process.pid) == number:
+                self._roster.strike(process.pid)
             self._know_ended(process.pid, number, executable)
             return
         self._pipeline.know(number, resource.message())
@@ -488,38 +479,6 @@ class Tracer:
         )
         self._pipeline.know(number, resource.message())
         self._ended.append((time.monotonic(), number))
-
-    def _set(self, pid: int, slot: int, choice: Choice, number: int) -> None:
-        """Change what the programs know of a process that they listen to, if they still do."""
-        with suppress(KernelError):
-            self._processes.update(
-                _pid_key(pid),
-                self._process.pack(self._process_values(slot, choice) | {"id": number}),
-                Replace.CHANGE,
-            )
-
-    def _enter(self, pid: int, slot: int, choice: Choice) -> int:
-        """Have the programs listen to a process, and give its number; the kernel's, if that was faster."""
-        number = self._last_number = max(time.monotonic_ns(), self._last_number + 1)
-        entry = self._process.pack(self._process_values(slot, choice) | {"id": number})
-        try:
-            self._processes.update(_pid_key(pid), entry, Replace.ADD)
-        except KernelError as error:
-            if error.errno != errno.EEXIST:
-                raise
-            if known := self._number_of(pid, slot):
-                self._set(pid, slot, choice, known)
-                return known
-            self._processes.update(_pid_key(pid), entry)
-        return number
-
-    def _number_of(self, pid: int, slot: int | None = None) -> int:
-        """The number by which the kernel traces a process, as the executable in `slot` if given; 0 if it doesn't."""
-        entry = self._processes.lookup(_pid_key(pid))
-        if entry is None:
-            return 0
-        values = self._process.unpack(entry)
-        return int(values["id"]) if slot is None or values["slot"] == slot else 0
 
     def _gone(self, pid: int) -> None:
         """Take note that a process ended, or became another program."""
@@ -557,7 +516,7 @@ class Tracer:
     def _leave(self, traced: Traced, why: str) -> None:
         """Stop listening to a process that goes on, and take the probes out of its file if nobody wants them now."""
         executable, file = traced.executable, self._seen[traced.pid]
-        self._processes.delete(_pid_key(traced.pid))
+        self._roster.strike(traced.pid)
         self._gone(traced.pid)
         self._seen[traced.pid] = file
         self._left_out[traced.pid] = NotTraced(traced.pid, executable.path, why)
@@ -568,7 +527,7 @@ class Tracer:
     def _treat(self, traced: Traced, choice: Choice) -> None:
         """Trace a process in another way from now on: what is attached stays."""
         executable = traced.executable
-        self._set(traced.pid, executable.slot, choice, traced.number)
+        self._roster.change(traced.pid, executable.slot, choice, traced.number)
         resource = describe(traced.pid, self._host, build=_build(executable), declared=choice.resource)
         if resource is None:
             return  # it ended: its last spans keep the resource that they had
@@ -577,9 +536,9 @@ class Tracer:
 
     def _detach(self, executable: Executable, why: str) -> None:
         for key in executable.keys:
-            self._files.delete(key)
+            self._roster.forget_file(key)
         for traced in [one for one in self._traced.values() if one.executable is executable]:
-            self._processes.delete(_pid_key(traced.pid))
+            self._roster.strike(traced.pid)
             self._ended.append((time.monotonic(), traced.number))
             del self._traced[traced.pid]
             self._seen.pop(traced.pid, None)
@@ -590,12 +549,6 @@ class Tracer:
         self._log.info(f"no longer tracing {executable.path}: {why}", exe=executable.path)
         self._reconsider(self._without_room)
 
-    def _ask_again(self) -> None:
-        """Have the kernel ask once more about files that were ignored."""
-        for key, entry in list(self._files.items()):
-            if self._file_entry.unpack(entry)["verdict"] == self._programs.constant("FILE_IGNORED"):
-                self._files.delete(key)
-
     def _reconsider(self, files: set[FileIdentity]) -> None:
         """Have the next scan look at the processes of these files again: there is room now."""
         for pid in [pid for pid, file in self._seen.items() if file in files]:
@@ -604,43 +557,9 @@ class Tracer:
             self._ignored.pop(file, None)
         files.clear()
 
-    def _key_of(self, file: FileIdentity) -> bytes:
-        """Name a file as the kernel does (dev_t: include/linux/kdev_t.h), which stat(2) encodes otherwise.
-
-        Where a file system shows the two with different numbers, as overlayfs may, the key is learned from the first
-        exec event.
-        """
-        device = os.major(file.device) << 20 | os.minor(file.device)
-        return self._file_key.pack({"inode": file.inode, "size": file.size, "device": device})
-
-    def _is_key_of(self, key: bytes, file: FileIdentity) -> bool:
-        """Whether the kernel may call this file so: its file system may show other numbers than the kernel has."""
-        ours = self._file_key.unpack(self._key_of(file))
-        theirs = self._file_key.unpack(key)
-        return ours["size"] == theirs["size"] and (
-            ours["inode"] == theirs["inode"] or ours["device"] != theirs["device"]
-        )
-
-    def _entry(self, verdict: str, process: Mapping[str, int] = MappingProxyType({})) -> bytes:
-        values = {f"process.{name}": value for name, value in process.items()}
-        return self._file_entry.pack(values | {"verdict": self._programs.constant(verdict)})
-
-    def _process_values(self, slot: int, choice: Choice) -> dict[str, int]:
-        bits = self._programs.library_bits
-        return {
-            "slot": slot,
-            "wanted": 1,
-            "libraries_off": sum(bits[name] for name in choice.libraries_off if name in bits),
-            **encode_sampler(choice.sampling, self._programs.constant),
-        }
-
 
 def _build(executable: Executable) -> Build:
     return Build(go_version=executable.plan.go_version, service_version=executable.plan.version)
-
-
-def _pid_key(pid: int) -> bytes:
-    return pid.to_bytes(4, "little")
 
 
 def _remember(found: dict[FileIdentity, _V], file: FileIdentity, what: _V) -> None:

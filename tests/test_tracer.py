@@ -17,6 +17,7 @@ import agent.tracer
 from agent.config import Config, Discovery, Kernel, Rule, Sampler, Selector
 from agent.discovery import processes
 from agent.discovery.processes import Process
+from agent.roster import Roster
 from tests.support.golang import build
 from tests.support.http import Server, send, serving
 from tests.support.memory import in_file, in_memory, places
@@ -51,7 +52,7 @@ def request(server: Server, count: int = 10) -> int:
 
 def verdict(rig: Tracing, path: Path) -> int | None:
     """What the kernel does with new processes of a file; None: it asks."""
-    key = rig.tracer._key_of(processes.identity_of(path.stat()))
+    key = Roster(rig.programs).key_of(processes.identity_of(path.stat()))
     entry = rig.programs.map("files").lookup(key)
     return None if entry is None else int(rig.programs.format("file_entry").unpack(entry)["verdict"])
 
@@ -139,7 +140,7 @@ def test_a_file_that_could_not_be_looked_at_is_not_ignored(
 def test_a_verdict_that_the_kernel_forgot_is_given_again(rig: Tracing, program: Path) -> None:
     with serving(program) as server:
         rig.until_started(server.pid)
-    key = rig.tracer._key_of(processes.identity_of(program.stat()))
+    key = Roster(rig.programs).key_of(processes.identity_of(program.stat()))
     assert rig.programs.map("files").delete(key)
     with serving(program) as server:
         rig.until_started(server.pid)
