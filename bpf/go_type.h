@@ -2,6 +2,7 @@
 /* Names of types, such as *net.OpError, of values in interfaces. For what is rare, such as errors: it takes some reads. */
 #pragma once
 
+#include "span.h"
 #include "text.h"
 
 #define TYPE_NAME_MAX 64

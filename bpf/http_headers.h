@@ -4,6 +4,7 @@
 #pragma once
 
 #include "span.h"
+#include "text.h"
 
 /* Where a Go map keeps its entries: runtime.hmap up to Go 1.23, internal/runtime/maps.Map (a Swiss map) from 1.24. */
 struct header_map_layout {
@@ -367,17 +368,4 @@ static __always_inline struct header_scan *http_headers_find(const struct hit *h
 			return scan;
 	count(COUNTER_HEADERS_UNREAD);
 	return scan;
-}
-
-/* Read and parse the value of a traceparent. */
-static __always_inline bool traceparent_read(struct traceparent *text, const struct go_string *value,
-					     struct trace_context *to)
-{
-	__u32 length = TRACEPARENT_LENGTH;
-
-	if (value->length < TRACEPARENT_LENGTH)
-		return false;
-	if (value->length > TRACEPARENT_LENGTH)
-		length++;
-	return go_read(text->version, length, value->data) && traceparent_parse(text, value->length, to);
 }

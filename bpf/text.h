@@ -4,6 +4,7 @@
 
 #include "go.h"
 #include "record.h"
+#include "trace_context.h"
 
 /* Append at most `limit` bytes (a constant) of a Go string to the record that starts at `record` and is `size` bytes
  * in all (a constant); header.length says how far it is filled. Where it does not fit it is cut, and marked. */
@@ -34,4 +35,17 @@ static __always_inline void text_append(void *record, __u32 size, struct text *t
 		return;
 	text->length |= length;
 	header->length = at + length;
+}
+
+/* Read and parse the value of a traceparent. */
+static __always_inline bool traceparent_read(struct traceparent *text, const struct go_string *value,
+					     struct trace_context *to)
+{
+	__u32 length = TRACEPARENT_LENGTH;
+
+	if (value->length < TRACEPARENT_LENGTH)
+		return false;
+	if (value->length > TRACEPARENT_LENGTH)
+		length++;
+	return go_read(text->version, length, value->data) && traceparent_parse(text, value->length, to);
 }

@@ -6,6 +6,7 @@ from agent.libraries.gin import GIN
 from agent.libraries.gorilla_mux import GORILLA_MUX
 from agent.libraries.grpc_client import GRPC_CLIENT
 from agent.libraries.grpc_server import GRPC_SERVER
+from agent.libraries.kafka_go_producer import KAFKA_GO_PRODUCER
 from agent.libraries.library import Feature, Library, Probe
 from agent.libraries.net_http_client import NET_HTTP_CLIENT
 from agent.libraries.net_http_server import NET_HTTP_SERVER
@@ -19,6 +20,7 @@ LIBRARIES: tuple[Library, ...] = (
     ECHO,
     GRPC_SERVER,
     GRPC_CLIENT,
+    KAFKA_GO_PRODUCER,
 )
 
 __all__ = ["LIBRARIES", "Feature", "Library", "Probe"]

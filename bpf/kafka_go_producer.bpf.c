@@ -1,0 +1,381 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+/* github.com/segmentio/kafka-go, sending: one span a call, however many messages it is given. (*Writer).WriteMessages from
+ * its beginning to its return, which of a Writer that is Async is when the messages wait to be sent; and what a Conn writes.
+ */
+#include "kafka_go.h"
+
+struct kafka_go_writer_layout {
+	go_offset writer_address GO(KAFKA_GO "Writer.Addr");
+	go_offset writer_topic GO(KAFKA_GO "Writer.Topic");
+	go_offset writer_transport GO(KAFKA_GO "Writer.Transport");
+	go_offset transport_client_id GO(KAFKA_GO "Transport.ClientID");
+	go_offset address_text GO(KAFKA_GO "networkAddress.address");
+	go_offset partition_number GO(KAFKA_GO "partitionWriter.meta.partition"); /* a type since 0.4.24 or so */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 256);
+	__type(key, __u32); /* struct process.slot */
+	__type(value, struct kafka_go_writer_layout);
+} kafka_go_writer_layouts SEC(".maps");
+
+RECORD(kafka_producer_record);
+
+#define TEXTS_MAX  (TOPIC_MAX + KEY_MAX + SERVER_MAX + CLIENT_ID_MAX + ERROR_MAX)
+#define RECORD_MAX (sizeof(struct kafka_producer_record) + TEXTS_MAX)
+
+/* A call in flight. */
+struct kafka_go_call {
+	struct kafka_producer_record record;
+	char texts[TEXTS_MAX];
+	struct go_window writer;
+	/* Of the values in the Writer's interfaces: types that turned out to be those that are known. */
+	__u64 network_address, transport;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct goroutine_key);
+	__type(value, struct kafka_go_call);
+} kafka_go_calls SEC(".maps");
+
+/* What a new entry is made from; it is too large for the stack. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct kafka_go_call);
+} kafka_go_empty_call SEC(".maps");
+
+static __always_inline struct kafka_go_call *call_find_or_add(const struct goroutine_key *key)
+{
+	struct kafka_go_call *call = bpf_map_lookup_elem(&kafka_go_calls, key);
+	__u32 zero = 0;
+	void *empty;
+
+	if (call)
+		return call;
+	empty = bpf_map_lookup_elem(&kafka_go_empty_call, &zero);
+	if (!empty)
+		return NULL;
+	bpf_map_update_elem(&kafka_go_calls, key, empty, BPF_ANY);
+	return bpf_map_lookup_elem(&kafka_go_calls, key);
+}
+
+static __always_inline void record_begin(struct kafka_producer_record *record, __u32 messages)
+{
+	record->header.length = sizeof(*record);
+	record->offset = OFFSET_UNKNOWN;
+	record->messages = messages;
+	record->partition = PARTITION_UNKNOWN;
+	record->failed = 0;
+	record->tombstone = 0;
+	record->links = 0;
+	record->topic.length = 0;
+	record->key.length = 0;
+	record->server.length = 0;
+	record->client_id.length = 0;
+	go_error_clear(&record->error);
+}
+
+#define MESSAGES_MAX 128 /* looked at of those that are sent together */
+
+/* Have the scan's two topics the same bytes? */
+static __always_inline bool is_same_topic(struct kafka_go_scan *scan, const struct go_string *other)
+{
+	__u64 length = other->length, differ = 0;
+
+	if (other->length != scan->topic.length)
+		return false;
+	if (other->data == scan->topic.data)
+		return true;
+	if (!length)
+		return true;
+	if (length > TOPIC_MAX)
+		return false;
+	CLAMP(length, TOPIC_MAX);
+	__builtin_memset(scan->topics, 0, sizeof(scan->topics));
+	if (!go_read(scan->topics[0], length, scan->topic.data))
+		return false;
+	CLAMP(length, TOPIC_MAX);
+	if (!go_read(scan->topics[1], length, other->data))
+		return false;
+#pragma unroll
+	for (int i = 0; i < TOPIC_MAX / 8; i++)
+		differ |= scan->topics[0][i] ^ scan->topics[1][i];
+	return !differ;
+}
+
+/* Look at one of the messages that are sent together: its topic, and the context that the program itself has put into its
+ * headers. A global function, which the verifier goes through once. */
+__noinline int message_step(__u64 process, __u64 goid, __u64 message, __u32 slot)
+{
+	const struct goroutine_key key = {process, goid};
+	const struct kafka_go_layout *go = bpf_map_lookup_elem(&kafka_go_layouts, &slot);
+	struct kafka_go_scan *scan = bpf_map_lookup_elem(&kafka_go_scans, &key);
+	struct kafka_go_call *call = bpf_map_lookup_elem(&kafka_go_calls, &key);
+	const struct trace_context *context;
+	struct go_string topic;
+	__u64 link;
+
+	if (!go || !scan || !call || !go_window_read(&scan->message, message))
+		return 0;
+	topic = go_window_string(&scan->message, message, go->message_topic);
+	if (!scan->topic.data)
+		scan->topic = topic;
+	else if (!scan->topics_differ && !is_same_topic(scan, &topic))
+		scan->topics_differ = true;
+	link = call->record.links;
+	if (link >= LINKS_MAX)
+		return 1;
+	context = kafka_go_context(scan, go, process, goid, message);
+	if (!context)
+		return 1;
+	MASK(link, LINKS_MAX - 1);
+	__builtin_memcpy(call->record.link[link].trace_id, context->trace_id, 16);
+	__builtin_memcpy(call->record.link[link].span_id, context->span_id, 8);
+	call->record.links = link + 1;
+	return 1;
+}
+
+/* Tell of the messages: `topic` is that of all of them, where it is not empty. */
+static __always_inline void append_messages(const struct hit *hit, struct kafka_go_call *call,
+					    const struct kafka_go_layout *go, __u64 messages, __u64 count,
+					    struct go_string topic)
+{
+	struct kafka_go_scan *scan = kafka_go_scan_of(&hit->key);
+	struct kafka_producer_record *record = &call->record;
+	__u64 size = go->message_time + 24;
+	struct go_string key, value;
+
+	if (!scan || go->message_time == GO_UNKNOWN)
+		return;
+	scan->topic.data = 0;
+	scan->topic.length = 0;
+	scan->topics_differ = false;
+	for (__u32 i = 0; i < MESSAGES_MAX; i++) {
+		if (i >= count ||
+		    !message_step(hit->key.process, hit->key.goid, messages + i * size, hit->process->slot))
+			break;
+	}
+	if (!topic.length && !scan->topics_differ && count <= MESSAGES_MAX)
+		topic = scan->topic;
+	text_append(record, RECORD_MAX, &record->topic, &topic, TOPIC_MAX);
+	if (count != 1)
+		return;
+	key = go_window_string(&scan->message, messages, go->message_key);
+	text_append(record, RECORD_MAX, &record->key, &key, KEY_MAX);
+	value = go_window_string(&scan->message, messages, go->message_value);
+	record->tombstone = !value.data;
+}
+
+/* Does this interface hold a *kafka.networkAddress? That is what TCP() gives for one address. */
+static __always_inline bool is_network_address(const struct hit *hit, struct kafka_go_call *call, __u64 itab)
+{
+	struct go_string name;
+
+	if (itab == call->network_address)
+		return true;
+	name = dynamic_type_name(hit, itab);
+	if (!begins_with(&name, 21, EIGHT('*', 'k', 'a', 'f', 'k', 'a', '.', 'n')))
+		return false;
+	call->network_address = itab;
+	return true;
+}
+
+/* Does this one hold a *kafka.Transport? */
+static __always_inline bool is_transport(const struct hit *hit, struct kafka_go_call *call, __u64 itab)
+{
+	struct go_string name;
+
+	if (itab == call->transport)
+		return true;
+	name = dynamic_type_name(hit, itab);
+	if (!begins_with(&name, 16, EIGHT('*', 'k', 'a', 'f', 'k', 'a', '.', 'T')))
+		return false;
+	call->transport = itab;
+	return true;
+}
+
+static __always_inline void append_writer(const struct hit *hit, struct kafka_go_call *call,
+					  const struct kafka_go_writer_layout *go, __u64 writer)
+{
+	struct kafka_producer_record *record = &call->record;
+	struct go_string at, text = {};
+
+	/* An interface is two words, as a string is. */
+	at = go_window_string(&call->writer, writer, go->writer_address);
+	if (at.data && is_network_address(hit, call, at.data) &&
+	    go_read_field(&text, sizeof(text), at.length, go->address_text))
+		text_append(record, RECORD_MAX, &record->server, &text, SERVER_MAX);
+	at = go_window_string(&call->writer, writer, go->writer_transport);
+	if (at.data && is_transport(hit, call, at.data) &&
+	    go_read_field(&text, sizeof(text), at.length, go->transport_client_id))
+		text_append(record, RECORD_MAX, &record->client_id, &text, CLIENT_ID_MAX);
+}
+
+/* func (w *Writer) WriteMessages(ctx context.Context, msgs ...Message) error */
+SEC("uprobe/github.com/segmentio/kafka-go.(*Writer).WriteMessages")
+int kafka_go_write_start(struct pt_regs *ctx)
+{
+	__u64 writer = GO_ARG_1(ctx), context = GO_ARG_3(ctx), messages = GO_ARG_4(ctx), count = GO_ARG_5(ctx);
+	const struct kafka_go_writer_layout *writer_go;
+	const struct kafka_go_layout *go;
+	struct goroutine *goroutine;
+	struct kafka_go_call *call;
+	struct go_string topic;
+	struct span *span;
+	struct hit hit;
+
+	if (!count || !hit_begin(&hit, ctx) || !(go = kafka_go_layout_of(&hit)))
+		return 0;
+	writer_go = bpf_map_lookup_elem(&kafka_go_writer_layouts, &hit.process->slot);
+	goroutine = goroutine_find_or_add(&hit);
+	call = call_find_or_add(&hit.key);
+	if (!writer_go || !goroutine || !call)
+		return 0;
+	span = span_push_outermost(&hit, goroutine, kafka_producer_record_kind, context, messages);
+	if (!span || !(span->context.flags & TRACE_FLAG_SAMPLED))
+		return 0;
+	record_begin(&call->record, count);
+	if (!go_window_read(&call->writer, writer))
+		return 0;
+	append_writer(&hit, call, writer_go, writer);
+	topic = go_window_string(&call->writer, writer, writer_go->writer_topic);
+	append_messages(&hit, call, go, messages, count, topic);
+	return 0;
+}
+
+/* func (ptw *partitionWriter) writeMessages(msgs []Message, indexes []int32) map[*writeBatch][]int32: on the goroutine of
+ * WriteMessages, once for each partition that it has messages for. */
+SEC("uprobe/github.com/segmentio/kafka-go.(*partitionWriter).writeMessages")
+int kafka_go_write_partition(struct pt_regs *ctx)
+{
+	const struct kafka_go_writer_layout *go;
+	struct kafka_go_call *call;
+	__s32 partition = 0;
+	struct hit hit;
+
+	if (!hit_begin(&hit, ctx) || !hit.goroutine || !span_find(hit.goroutine, kafka_producer_record_kind))
+		return 0;
+	go = bpf_map_lookup_elem(&kafka_go_writer_layouts, &hit.process->slot);
+	call = bpf_map_lookup_elem(&kafka_go_calls, &hit.key);
+	if (!go || !call || !go_read_field(&partition, sizeof(partition), GO_ARG_1(ctx), go->partition_number))
+		return 0;
+	if (call->record.partition == PARTITION_UNKNOWN || call->record.partition == partition)
+		call->record.partition = partition;
+	else
+		call->record.partition = PARTITION_SEVERAL;
+	return 0;
+}
+
+#define ERRORS_MAX 16 /* looked at of those of each message */
+
+/* The error itself, or where it is WriteErrors, one for each message, the first that there is. */
+static __always_inline struct go_interface first_error(const struct hit *hit, struct go_interface error)
+{
+	struct go_string name = dynamic_type_name(hit, error.type);
+	struct go_interface one = {};
+	struct go_slice errors;
+
+	if (!begins_with(&name, 17, EIGHT('k', 'a', 'f', 'k', 'a', '.', 'W', 'r')) ||
+	    !go_read(&errors, sizeof(errors), error.data))
+		return error;
+	for (__u32 i = 0; i < ERRORS_MAX; i++) {
+		if (i >= errors.length || !go_read(&one, sizeof(one), errors.data + i * sizeof(one)))
+			break;
+		if (one.type)
+			return one;
+	}
+	return error;
+}
+
+/* A call returns. */
+static __always_inline int call_end(struct pt_regs *ctx, struct go_interface error, bool over_connection)
+{
+	struct kafka_producer_record *record;
+	struct goroutine *goroutine;
+	struct kafka_go_call *call;
+	struct span *span;
+	struct hit hit;
+	__u64 length;
+
+	if (!hit_begin(&hit, ctx) || !hit.goroutine)
+		return 0;
+	goroutine = hit.goroutine;
+	span = span_returned(&hit, goroutine, kafka_producer_record_kind);
+	if (!span)
+		return 0;
+	call = bpf_map_lookup_elem(&kafka_go_calls, &hit.key);
+	if (!call) {
+		count(COUNTER_SPANS_EVICTED);
+	} else if (span->context.flags & TRACE_FLAG_SAMPLED) {
+		record = &call->record;
+		span_record(&hit, span, &record->header);
+		record->failed = error.type != 0;
+		if (record->failed)
+			go_error_append(&hit, record, RECORD_MAX, &record->error, first_error(&hit, error));
+		else if (over_connection)
+			record->offset = GO_ARG_3(ctx);
+		length = record->header.length;
+		asm volatile("" : "+r"(length));
+		if (length <= RECORD_MAX)
+			submit(ctx, record, length, false);
+	}
+	span_pop(goroutine, span);
+	return 0;
+}
+
+/* WriteMessages returns. */
+SEC("uprobe/github.com/segmentio/kafka-go.(*Writer).WriteMessages")
+int kafka_go_write_end(struct pt_regs *ctx)
+{
+	struct go_interface error = {GO_ARG_1(ctx), GO_ARG_2(ctx)};
+
+	return call_end(ctx, error, false);
+}
+
+/* func (c *Conn) writeCompressedMessages(codec CompressionCodec, msgs ...Message) (nbytes int, partition int32, offset
+ *	int64, appendTime time.Time, err error): what all methods of a Conn that write messages call. */
+SEC("uprobe/github.com/segmentio/kafka-go.(*Conn).writeCompressedMessages")
+int kafka_go_connection_start(struct pt_regs *ctx)
+{
+	__u64 connection = GO_ARG_1(ctx), messages = GO_ARG_4(ctx), count = GO_ARG_5(ctx);
+	const struct kafka_go_layout *go;
+	struct go_string text = {};
+	struct goroutine *goroutine;
+	struct kafka_go_call *call;
+	struct span *span;
+	struct hit hit;
+
+	if (!count || !hit_begin(&hit, ctx) || !(go = kafka_go_layout_of(&hit)))
+		return 0;
+	goroutine = goroutine_find_or_add(&hit);
+	call = call_find_or_add(&hit.key);
+	if (!goroutine || !call)
+		return 0;
+	span = span_push_outermost(&hit, goroutine, kafka_producer_record_kind, 0, messages);
+	if (!span || !(span->context.flags & TRACE_FLAG_SAMPLED))
+		return 0;
+	record_begin(&call->record, count);
+	go_read_field(&call->record.partition, sizeof(call->record.partition), connection, go->connection_partition);
+	if (go_read_field(&text, sizeof(text), connection, go->connection_client_id))
+		text_append(&call->record, RECORD_MAX, &call->record.client_id, &text, CLIENT_ID_MAX);
+	text.length = 0;
+	go_read_field(&text, sizeof(text), connection, go->connection_topic);
+	append_messages(&hit, call, go, messages, count, text);
+	return 0;
+}
+
+/* writeCompressedMessages returns. */
+SEC("uprobe/github.com/segmentio/kafka-go.(*Conn).writeCompressedMessages")
+int kafka_go_connection_end(struct pt_regs *ctx)
+{
+	struct go_interface error = {GO_ARG_7(ctx), GO_ARG_8(ctx)};
+
+	return call_end(ctx, error, true);
+}
+
+char LICENSE[] SEC("license") = "GPL";
