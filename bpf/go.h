@@ -28,6 +28,11 @@ typedef __u32 go_distance;
 struct runtime_layout {
 	go_offset g_goid GO("runtime.g.goid");
 	go_offset g_parent_goid GO("runtime.g.parentGoid"); /* since Go 1.21 */
+	go_offset g_waitreason GO("runtime.g.waitreason");
+	go_offset g_m GO("runtime.g.m");
+	go_offset m_p GO("runtime.m.p");
+	go_offset p_goidcache GO("runtime.p.goidcache");
+	go_offset p_goidcacheend GO("runtime.p.goidcacheend");
 	go_offset g_panic GO("runtime.g._panic");
 	go_offset g_stack_hi GO("runtime.g.stack.hi");
 	__u64 types GO_ADDRESS("types");

@@ -26,8 +26,17 @@ struct span {
 	__u64 call; /* tells the call from the next one: an argument of it; 0: nothing does */
 };
 
+/* Ids that no goroutine had yet when a span began, and that the processor on which it did was to give next (struct p of
+ * runtime/runtime2.go: goidcache, goidcacheend): a goroutine that has one of these is younger than the span. */
+struct goid_window {
+	__u64 first;
+	__u16 count; /* 0: not known */
+	__u16 span; /* whose window it is: an index */
+};
+
 struct goroutine {
 	__u32 depth; /* open spans */
+	struct goid_window window; /* of the innermost span that began with span_enter */
 	struct span spans[SPAN_DEPTH]; /* the outermost first */
 	struct trace_context found; /* by context_find */
 	__u64 found_goid; /* of the goroutine that has that span open, or had */
@@ -183,6 +192,36 @@ __noinline int context_find(__u64 process, __u64 goid, __u64 context)
 	return 0;
 }
 
+/* Has the goroutine ever been parked? Then what it does now may be for somebody else, as a worker's jobs are. The reason
+ * is zero from a goroutine's start until it waits for the first time (runtime/proc.go: gopark, gdestroy). */
+static __always_inline bool has_waited(const struct hit *hit)
+{
+	__u8 reason = 0;
+
+	return !go_read_field(&reason, sizeof(reason), hit->g, hit->go->g_waitreason) || reason;
+}
+
+/* Find the span that was open when a goroutine was started: one of the goroutine that started it (runtime.g.parentGoid,
+ * since Go 1.21), if that has it open still, and the id proves that the new goroutine is younger than the span. It is
+ * then in the entry of `goid`, as context_find puts it there. */
+__noinline int creator_find(__u64 process, __u64 goid, __u64 creator)
+{
+	const struct goroutine_key key = {process, goid}, creator_key = {process, creator};
+	struct goroutine *goroutine = bpf_map_lookup_elem(&goroutines, &key);
+	const struct goroutine *owner = bpf_map_lookup_elem(&goroutines, &creator_key);
+	__u64 index;
+
+	if (!goroutine || !owner || goid - owner->window.first >= owner->window.count)
+		return 0;
+	index = owner->window.span;
+	if (index >= SPAN_DEPTH || index >= owner->depth)
+		return 0;
+	MASK(index, SPAN_DEPTH - 1);
+	goroutine->found = owner->spans[index].context;
+	goroutine->found_goid = creator;
+	return 1;
+}
+
 /* How much of its stack the goroutine of this hit uses, bytes; the same after the stack has been moved. 0: unknown. */
 static __always_inline __u64 stack_in_use(const struct hit *hit)
 {
@@ -210,17 +249,23 @@ static __always_inline void spans_drop_stale(struct goroutine *goroutine, __u64 
 }
 
 /* The parent of a span that begins in this process: the span of the Go context that the call was given, else the
- * goroutine's innermost open span; that one too where the context leads to one around it. NULL: it is a root. */
+ * goroutine's innermost open span; that one too where the context leads to one around it; else the span in which the
+ * goroutine was started. NULL: it is a root. */
 static __always_inline const struct trace_context *local_parent(const struct hit *hit, struct goroutine *goroutine,
 								__u64 context)
 {
 	__u32 depth = goroutine->depth;
 	const struct trace_context *own = NULL;
+	__u64 creator = 0;
 
 	if (depth)
 		own = &goroutine->spans[(depth - 1) & (SPAN_DEPTH - 1)].context;
-	if (!context || !context_find(hit->key.process, hit->key.goid, context))
-		return own;
+	if (!context || !context_find(hit->key.process, hit->key.goid, context)) {
+		if (own || has_waited(hit) ||
+		    !go_read_field(&creator, sizeof(creator), hit->g, hit->go->g_parent_goid))
+			return own;
+		return creator_find(hit->key.process, hit->key.goid, creator) ? &goroutine->found : NULL;
+	}
 	return span_is_open(goroutine, &goroutine->found) ? own : &goroutine->found;
 }
 
@@ -236,6 +281,8 @@ static __always_inline struct span *span_open(const struct hit *hit, struct goro
 		count(COUNTER_SPANS_TOO_DEEP);
 		return NULL;
 	}
+	if (goroutine->window.span >= depth)
+		goroutine->window.count = 0; /* of a span that has ended */
 	span = &goroutine->spans[depth];
 	__builtin_memset(span, 0, sizeof(*span));
 	if (parent) {
@@ -255,16 +302,37 @@ static __always_inline struct span *span_open(const struct hit *hit, struct goro
 	return span;
 }
 
+/* Note which ids the goroutines may have that are started from now on, while the goroutine's innermost span is open. */
+static __always_inline void goids_note(const struct hit *hit, struct goroutine *goroutine)
+{
+	struct go_pair cache = {};
+	__u64 m = 0, p = 0;
+
+	goroutine->window.count = 0;
+	if (!go_read_field(&m, sizeof(m), hit->g, hit->go->g_m) || !go_read_field(&p, sizeof(p), m, hit->go->m_p) ||
+	    !go_read_pair(&cache, p, hit->go->p_goidcache, hit->go->p_goidcacheend))
+		return;
+	if (cache.second - cache.first > 0xffff)
+		return;
+	goroutine->window.first = cache.first;
+	goroutine->window.count = cache.second - cache.first;
+	goroutine->window.span = goroutine->depth - 1;
+}
+
 /* Open the span of something that comes from outside, a request or a message, on the goroutine that handles it. `remote`
  * is the context that it carries, NULL where it carries none. */
 static __always_inline struct span *span_enter(const struct hit *hit, struct goroutine *goroutine, __u16 kind,
 					       const struct trace_context *remote)
 {
 	const struct trace_context *parent = remote;
+	struct span *span;
 
 	if (!parent && goroutine->depth)
 		parent = &goroutine->spans[(goroutine->depth - 1) & (SPAN_DEPTH - 1)].context;
-	return span_open(hit, goroutine, kind, parent, remote);
+	span = span_open(hit, goroutine, kind, parent, remote);
+	if (span)
+		goids_note(hit, goroutine);
+	return span;
 }
 
 /* Open the span of a call that the program makes. `context` is the data word of the context.Context that it was given, 0

@@ -34,8 +34,19 @@ RIGHT = {
 }
 """Ways to call in which the parent is always found, and how many calls a request makes."""
 
-NEVER_WRONG = {"/pool": 1, "/lazy-pool": 1, "/background-no-context": 1}
+NEVER_WRONG = {"/pool": 1, "/background-no-context": 1}
 """Ways to call in which nothing leads to the request for certain: no parent is better than the wrong one."""
+
+BY_CREATOR = {
+    "/goroutine-no-context": (1, 0.8),
+    "/fan-out-no-context": (5, 0.5),
+    "/after-a-while-no-context": (1, 0),
+}
+"""Calls by goroutines that a handler has started and that know nothing of the request; and what share at least has a
+parent since Go 1.21: most, unless the handler has moved to another processor, or its processor's ids have run out."""
+
+LAZY_WORKERS = 8
+"""Started by the first request to "/lazy-pool" (tests/apps/http_calls/shapes.go)."""
 
 FAILURES = {
     "/refused": "connection_refused",
@@ -96,6 +107,33 @@ def test_no_call_is_a_child_of_another_request(traced: tuple[Tracing, Calls], pa
         if number in numbers:
             assert span.parent_span_id in (b"", asked[number].span_id)
             assert bool(span.parent_span_id) == (span.trace_id == asked[number].trace_id)
+
+
+@pytest.mark.parametrize("path", BY_CREATOR)
+def test_calls_by_goroutines_that_the_handler_started(traced: tuple[Tracing, Calls], path: str) -> None:
+    calls_each, share = BY_CREATOR[path]
+    spans, numbers = spans_of(traced, path, calls_each)
+    asked = requests(spans)
+    found = [(number, span) for number, span in calls(spans) if number in numbers]
+    children = [(number, span) for number, span in found if span.parent_span_id]
+    assert all(span.parent_span_id == asked[number].span_id for number, span in children)
+    (executable,) = traced[0].tracer.executables
+    if executable.plan.go_version.startswith(("go1.19", "go1.20")):
+        assert not children
+    else:
+        assert len(children) >= share * len(found)
+
+
+def test_workers_that_a_request_started(traced: tuple[Tracing, Calls]) -> None:
+    """Of such a worker only the first job may count as that request's, and only if the job was there before it."""
+    spans, numbers = spans_of(traced, "/lazy-pool", 1)
+    asked = requests(spans)
+    wrong = [
+        number
+        for number, span in calls(spans)
+        if number in numbers and span.parent_span_id not in (b"", asked[number].span_id)
+    ]
+    assert len(wrong) <= LAZY_WORKERS
 
 
 def test_what_is_told_of_a_call(traced: tuple[Tracing, Calls]) -> None:
