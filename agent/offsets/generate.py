@@ -181,7 +181,9 @@ class Generator:
             listed = self.list_versions(module)
             if module == STANDARD_LIBRARY:
                 listed = [*listed, *self.toolchains.given]
-            oldest = next((one.since for one in self.programs if one.module == module), _OLDEST_GO)
+            program = next((one for one in self.programs if one.module == module), None)
+            oldest = program.since if program else _OLDEST_GO
+            listed = [*listed, *(program.released if program else ())]
             self._versions[module] = sorted({one for one in listed if order(one) >= order(oldest)}, key=order)
         return self._versions[module]
 
@@ -208,16 +210,15 @@ class Generator:
     def _builds(self, task: Task) -> list[str | None]:
         """The versions of Go that have built a version; None among them for one that has to be tried yet.
 
-        Go itself builds its own library. A module is built by the newest and by the oldest minor version that can: what
-        it has may depend on that.
+        Go itself builds its own library. A module is built by the newest minor version that can. What it has may depend
+        on that, so the first and the last patch of each of its own minor versions are built by the oldest as well.
         """
         if task.program.module == STANDARD_LIBRARY:
             return [
                 task.version if self.state.has(task.program, task.version, task.arch, task.version) else None
             ]
-        newest_first = list(self._builders)
         found: list[str | None] = []
-        for candidates in (newest_first, newest_first[::-1]):
+        for candidates in self._candidates(task):
             for go in candidates:
                 if not self.state.has(task.program, task.version, task.arch, go):
                     found.append(None)
@@ -226,6 +227,13 @@ class Generator:
                     found.append(go)
                     break
         return found
+
+    def _candidates(self, task: Task) -> list[list[str]]:
+        """The Go releases to try for a version of a module: of each list the first that can will build it."""
+        newest_first = list(self._builders)
+        patches = by_minor(self._list(task.program.module))[order(task.version)[0][:2]]
+        at_an_end = task.version in (patches[0], patches[-1])
+        return [newest_first, newest_first[::-1]] if at_an_end else [newest_first]
 
     def _carry_out(self, task: Task) -> Outcome:
         try:
@@ -243,12 +251,12 @@ class Generator:
                 self.toolchains.drop(task.version)
 
     def _of_module(self, task: Task) -> Outcome:
-        builders = list(self._builders.items())
+        builders = self._builders
         words = ""
-        for candidates in (builders, builders[::-1]):
-            for go, newest in candidates:
+        for candidates in self._candidates(task):
+            for go in candidates:
                 if not self.state.has(task.program, task.version, task.arch, go):
-                    words = self._build(task, go, newest)
+                    words = self._build(task, go, builders[go])
                 if not self.state.reason(task.program, task.version, task.arch, go):
                     break
         return Outcome(task, words)

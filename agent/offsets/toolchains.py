@@ -56,6 +56,8 @@ class Toolchain:
             "GOOS": "linux",
             "GOARCH": arch,
             "CGO_ENABLED": "0",
+            # Compilers live for a second each: to collect garbage only when there is much of it saves a fifth of the time.
+            "GOGC": "400",
             "GOMODCACHE": str(modules),
             "GOFLAGS": "-mod=mod -modcacherw -buildvcs=false",
         }

@@ -11,10 +11,12 @@ import pytest
 from agent.kernel import btf
 from agent.offsets.fields import Wanted, wanted_fields
 from agent.offsets.generate import GenerateError, Generator, Outcome, of_module
+from agent.offsets.layouts import Layouts
 from agent.offsets.programs import PROGRAMS, STANDARD_LIBRARY, Program
 from agent.offsets.state import State
 from agent.offsets.table import Table
 from agent.offsets.toolchains import GoError, Toolchains, module_versions, toolchain_versions
+from agent.offsets.versions import order, release
 from agent.paths import object_file
 from tests.support.golang import REPOSITORY, VERSIONS
 
@@ -189,6 +191,35 @@ def test_a_misspelt_tag_is_noticed() -> None:
     wanted = Wanted(frozenset({"net/http.Request.Method", "net/http.Request.Methud"}), frozenset())
     with pytest.raises(GenerateError, match=r"^net/http\.Request\.Methud: no version of any module has it"):
         generator(std=["1.27.4"], wanted=wanted).table(DATE)
+
+
+def test_releases_that_the_proxy_does_not_list_are_made_too(tmp_path: Path) -> None:
+    """It lists those that it was asked for. The first and the last patch are built by the oldest Go as well."""
+    gin = next(one for one in PROGRAMS if one.module == "github.com/gin-gonic/gin")
+    wanted = Wanted(frozenset({"github.com/gin-gonic/gin.Context.fullPath"}), frozenset())
+    listed = {STANDARD_LIBRARY: ["1.19", "1.27.4"], gin.module: ["v1.7.0", "v1.99.0"]}
+    state = State(tmp_path)
+    one = Generator(
+        state, Toolchains(tmp_path), wanted, (STD, gin), list_versions=listed.__getitem__, only=(gin.module,)
+    )
+
+    def missing() -> set[str]:
+        return {task.version for task in one.tasks()}
+
+    assert missing() == {*gin.released, "v1.99.0"}
+    assert {"v1.7.0", "v1.7.6", "v1.7.7"} <= missing()
+    nothing = Layouts({}, {}, {})
+    for version in ("v1.7.0", "v1.7.6", "v1.7.7"):
+        state.keep(gin, version, "amd64", "1.27", nothing)
+    assert {"v1.7.0", "v1.7.6", "v1.7.7"} & missing() == {"v1.7.0", "v1.7.7"}
+    state.keep(gin, "v1.7.0", "amd64", "1.19", nothing)
+    assert {"v1.7.0", "v1.7.6", "v1.7.7"} & missing() == {"v1.7.7"}
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda one: one.module)
+def test_known_releases_are_of_the_supported_range(program: Program) -> None:
+    assert program.released == sorted(set(program.released), key=order)
+    assert all(release(one) and order(one) >= order(program.since) for one in program.released)
 
 
 def test_a_field_is_its_modules() -> None:

@@ -31,6 +31,15 @@ class Program:
         return _HERE / self.module.replace("/", "_")
 
     @property
+    def released(self) -> list[str]:
+        """Releases that are known of besides those that a proxy lists, which are those that somebody asked it for.
+
+        They are the tags of the module's repository, in the file `released`, one minor version a line.
+        """
+        path = self.directory / "released"
+        return path.read_text().split() if path.exists() else []
+
+    @property
     def sources(self) -> dict[str, bytes]:
         """Its Go files, by name."""
         return {path.name: path.read_bytes() for path in sorted(self.directory.glob("*.go"))}
@@ -58,6 +67,7 @@ PROGRAMS = (
     Program(module="github.com/labstack/echo/v5", since="v5.0.0"),
     Program(module="github.com/jackc/pgx/v5", since="v5.0.0"),
     Program(module="github.com/jackc/pgx/v4", since="v4.0.0"),
+    Program(module="github.com/jackc/pgconn", since="v1.0.0"),
     Program(module="github.com/lib/pq", since="v1.0.0"),
     Program(module="github.com/go-sql-driver/mysql", since="v1.4.0"),
 )
