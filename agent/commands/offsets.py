@@ -143,7 +143,7 @@ def _build(arguments: argparse.Namespace) -> int:
             tasks = generator.tasks()
             try:
                 generator.run(tasks, Progress(sys.stderr, len(tasks)).report)
-                tasks = generator.arm64_tasks()
+                tasks = generator.ends_tasks()
                 generator.run(tasks, Progress(sys.stderr, len(tasks)).report)
             except (KeyboardInterrupt, GenerateError) as error:
                 if not arguments.partial:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from agent.executable import ExecutableError
 from agent.offsets.compact import compact
 from agent.offsets.fields import Wanted
-from agent.offsets.layouts import DisagreementError, read_layouts
+from agent.offsets.layouts import DisagreementError, Layouts, read_layouts
 from agent.offsets.programs import STANDARD_LIBRARY, Program
 from agent.offsets.state import State
 from agent.offsets.table import ARCHITECTURES, Module, Table
@@ -44,11 +44,12 @@ class GenerateError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A version of a program's module to be built for an architecture."""
+    """A version of a program's module to be built for an architecture, by the newest Go that can or by the oldest."""
 
     program: Program
     version: str
     arch: str
+    by_oldest: bool = False
 
     def __str__(self) -> str:
         return f"{self.program.module} {self.version} {self.arch}"
@@ -101,11 +102,13 @@ class Generator:
                     (rest if later else first).append(task)
         return [task for task in (*first, *rest) if not self._done(task)]
 
-    def arm64_tasks(self) -> list[Task]:
-        """What there is to be built for arm64 once amd64 is done: the first and last version of every range of offsets.
+    def ends_tasks(self) -> list[Task]:
+        """What there is to be built once that is done: the first and last version of every range of offsets, for arm64,
+        and of modules by the oldest Go as well.
 
-        Offsets are the same where types have the same sizes, as on these two; where a range has both its ends in
-        common, so has it what lies between. Raises GenerateError.
+        Offsets are the same where types have the same sizes, as on these two architectures, and by whatever Go a module
+        is built, unless its build constraints ask for that. Where a range has both its ends in common, so has it what
+        lies between. Raises GenerateError.
         """
         found: list[Task] = []
         for program in self._asked:
@@ -113,11 +116,11 @@ class Generator:
             ends = {
                 end for ranges in module.fields.values() for one in ranges for end in (one.first, one.last)
             }
-            found += [
-                Task(program, version, _OTHER)
-                for version in sorted(ends, key=order)
-                if not self._listed(program.module, version)
-            ]
+            for version in sorted(ends, key=order):
+                if not self._listed(program.module, version):
+                    found.append(Task(program, version, _OTHER))
+                    if program.module != STANDARD_LIBRARY:
+                        found += (Task(program, version, arch, by_oldest=True) for arch in ARCHITECTURES)
         return [task for task in found if not self._done(task)]
 
     def run(self, tasks: Iterable[Task], report: Callable[[Outcome], None]) -> None:
@@ -199,7 +202,7 @@ class Generator:
         return old
 
     def _done(self, task: Task) -> bool:
-        return None not in self._builds(task)
+        return self._left(task) is None
 
     @property
     def _builders(self) -> dict[str, str]:
@@ -207,58 +210,39 @@ class Generator:
         series = by_minor(self._list(STANDARD_LIBRARY))
         return {".".join(map(str, pair)): patches[-1] for pair, patches in reversed(series.items())}
 
-    def _builds(self, task: Task) -> list[str | None]:
-        """The versions of Go that have built a version; None among them for one that has to be tried yet.
-
-        Go itself builds its own library. A module is built by the newest minor version that can. What it has may depend
-        on that, so the first and the last patch of each of its own minor versions are built by the oldest as well.
-        """
+    def _candidates(self, task: Task) -> list[str]:
+        """The Go releases to try, as the state calls them. Go itself builds its own library."""
         if task.program.module == STANDARD_LIBRARY:
-            return [
-                task.version if self.state.has(task.program, task.version, task.arch, task.version) else None
-            ]
-        found: list[str | None] = []
-        for candidates in self._candidates(task):
-            for go in candidates:
-                if not self.state.has(task.program, task.version, task.arch, go):
-                    found.append(None)
-                    break
-                if not self.state.reason(task.program, task.version, task.arch, go):
-                    found.append(go)
-                    break
-        return found
-
-    def _candidates(self, task: Task) -> list[list[str]]:
-        """The Go releases to try for a version of a module: of each list the first that can will build it."""
+            return [task.version]
         newest_first = list(self._builders)
-        patches = by_minor(self._list(task.program.module))[order(task.version)[0][:2]]
-        at_an_end = task.version in (patches[0], patches[-1])
-        return [newest_first, newest_first[::-1]] if at_an_end else [newest_first]
+        return newest_first[::-1] if task.by_oldest else newest_first
+
+    def _left(self, task: Task) -> str | None:
+        """The Go release that has to be tried next; None if one has built it, or none can."""
+        for go in self._candidates(task):
+            if not self.state.has(task.program, task.version, task.arch, go):
+                return go
+            if not self.state.reason(task.program, task.version, task.arch, go):
+                return None
+        return None
+
+    def _built(self, task: Task) -> Layouts | None:
+        """What was read of the build that a task asks for."""
+        found = (
+            self.state.layouts(task.program, task.version, task.arch, go) for go in self._candidates(task)
+        )
+        return next((one for one in found if one is not None), None)
 
     def _carry_out(self, task: Task) -> Outcome:
+        words = ""
         try:
-            if task.program.module == STANDARD_LIBRARY:
-                return self._standard_library(task)
-            return self._of_module(task)
+            while (go := self._left(task)) is not None:
+                words = self._build(task, go, self._builders.get(go, go))
         except (GoError, DisagreementError, ExecutableError, OSError, ValueError) as error:
             return Outcome(task, str(error), failed=True)
-
-    def _standard_library(self, task: Task) -> Outcome:
-        try:
-            return Outcome(task, self._build(task, task.version, task.version))
         finally:
-            if task.version not in self._builders.values():
+            if task.program.module == STANDARD_LIBRARY and task.version not in self._builders.values():
                 self.toolchains.drop(task.version)
-
-    def _of_module(self, task: Task) -> Outcome:
-        builders = self._builders
-        words = ""
-        for candidates in self._candidates(task):
-            for go in candidates:
-                if not self.state.has(task.program, task.version, task.arch, go):
-                    words = self._build(task, go, builders[go])
-                if not self.state.reason(task.program, task.version, task.arch, go):
-                    break
         return Outcome(task, words)
 
     def _build(self, task: Task, go: str, release: str) -> str:
@@ -328,18 +312,16 @@ class Generator:
             return reason
         for arch in ARCHITECTURES:
             task = Task(program, version, arch)
-            read = [
-                self.state.layouts(program, version, arch, go) if go else None for go in self._builds(task)
-            ]
-            known: dict[str, int] = {}
-            for layouts in read:
-                for name, offset in (layouts.offsets(wanted) if layouts else {}).items():
-                    if known.setdefault(name, offset) != offset:
-                        raise GenerateError(
-                            f"{task}: the offset of {name} depends on the Go release that builds it"
-                        )
-            if None not in read:
-                offsets[arch][version] = known
+            newest, oldest = self._built(task), self._built(replace(task, by_oldest=True))
+            if newest is None:
+                continue
+            known = newest.offsets(wanted)
+            for name, offset in (oldest.offsets(wanted) if oldest else {}).items():
+                if known.setdefault(name, offset) != offset:
+                    raise GenerateError(
+                        f"{task}: the offset of {name} depends on the Go release that builds it"
+                    )
+            offsets[arch][version] = known
         return "" if version in offsets[_MAIN] else _NOT_YET
 
 

@@ -56,7 +56,7 @@ class Toolchain:
             "GOOS": "linux",
             "GOARCH": arch,
             "CGO_ENABLED": "0",
-            # Compilers live for a second each: to collect garbage only when there is much of it saves a fifth of the time.
+            # Compilers live for a second each: to collect garbage when there is much of it saves a fifth.
             "GOGC": "400",
             "GOMODCACHE": str(modules),
             "GOFLAGS": "-mod=mod -modcacherw -buildvcs=false",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.executable import Field, Struct
 from agent.kernel import btf
 from agent.offsets.fields import Wanted, wanted_fields
 from agent.offsets.generate import GenerateError, Generator, Outcome, of_module
@@ -47,8 +48,8 @@ def ignore(outcome: Outcome) -> None:
 
 def finish(one: Generator) -> Table:
     one.run(one.tasks(), ignore)
-    one.run(one.arm64_tasks(), ignore)
-    assert one.tasks() == one.arm64_tasks() == []
+    one.run(one.ends_tasks(), ignore)
+    assert one.tasks() == one.ends_tasks() == []
     return one.table(DATE)
 
 
@@ -194,7 +195,7 @@ def test_a_misspelt_tag_is_noticed() -> None:
 
 
 def test_releases_that_the_proxy_does_not_list_are_made_too(tmp_path: Path) -> None:
-    """It lists those that it was asked for. The first and the last patch are built by the oldest Go as well."""
+    """It lists those that it was asked for. The ends of a range are built by the oldest Go and for arm64 as well."""
     gin = next(one for one in PROGRAMS if one.module == "github.com/gin-gonic/gin")
     wanted = Wanted(frozenset({"github.com/gin-gonic/gin.Context.fullPath"}), frozenset())
     listed = {STANDARD_LIBRARY: ["1.19", "1.27.4"], gin.module: ["v1.7.0", "v1.99.0"]}
@@ -207,13 +208,29 @@ def test_releases_that_the_proxy_does_not_list_are_made_too(tmp_path: Path) -> N
         return {task.version for task in one.tasks()}
 
     assert missing() == {*gin.released, "v1.99.0"}
-    assert {"v1.7.0", "v1.7.6", "v1.7.7"} <= missing()
-    nothing = Layouts({}, {}, {})
-    for version in ("v1.7.0", "v1.7.6", "v1.7.7"):
-        state.keep(gin, version, "amd64", "1.27", nothing)
-    assert {"v1.7.0", "v1.7.6", "v1.7.7"} & missing() == {"v1.7.0", "v1.7.7"}
-    state.keep(gin, "v1.7.0", "amd64", "1.19", nothing)
-    assert {"v1.7.0", "v1.7.6", "v1.7.7"} & missing() == {"v1.7.7"}
+    for version in missing():
+        state.keep(gin, version, "amd64", "1.27", at(112 if order(version) < order("v1.8.0") else 120))
+    assert missing() == set()
+    ends = {(task.version, task.arch, task.by_oldest) for task in one.ends_tasks()}
+    assert ends == {
+        (version, *how)
+        for version in ("v1.5.0", "v1.7.7", "v1.8.0", "v1.99.0")
+        for how in (("arm64", False), ("arm64", True), ("amd64", True))
+    }
+    state.keep_reason(gin, "v1.99.0", "amd64", "1.19", "it needs a newer Go")
+    state.keep(gin, "v1.99.0", "amd64", "1.27", at(120))
+    state.keep(gin, "v1.8.0", "amd64", "1.19", at(128))
+    with pytest.raises(
+        GenerateError, match=r"gin v1\.8\.0 amd64: the offset of .*fullPath depends on the Go"
+    ):
+        one.table(DATE, partial=True)
+
+
+def at(offset: int) -> Layouts:
+    """A program's layouts with gin.Context.fullPath at an offset."""
+    path = Field("fullPath", offset, 16, "", embedded=False, struct=None)
+    context = Struct("github.com/gin-gonic/gin.Context", "", 256, {"fullPath": path})
+    return Layouts({context.name: context}, {}, {})
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda one: one.module)
