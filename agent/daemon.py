@@ -62,7 +62,13 @@ def run_daemon(config: Config, log: Logger, reread: Callable[[], Config]) -> int
         signals = stack.enter_context(_signals(*_ENDING, signal.SIGHUP))
         try:
             found = features()
-            loaded = Programs.load(found, config.kernel, libraries=LIBRARIES, when_needed=True)
+            loaded = Programs.load(
+                found,
+                config.kernel,
+                libraries=LIBRARIES,
+                propagation=config.propagation,
+                when_needed=True,
+            )
             programs = stack.enter_context(loaded)
         except KernelError as error:
             log.error(  # noqa: TRY400 -- what is wrong is the kernel or its settings: no traceback

@@ -7,6 +7,7 @@ the daemon carries it out.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 
@@ -34,6 +35,19 @@ ADDRESS_TAG = "go-address:"
 
 TYPE_TAG = "go-type:"
 """Declaration tag of a layout's member: a type, and the member takes where it is described."""
+
+EXACT_TAG = "go-exact:"
+"""The same as FIELD_TAG, but only the executable's own type information will do."""
+
+ITAB_TAG = "go-itab:"
+"""Declaration tag of a layout's member: a type and an interface, `*bufio.Writer as io.Writer`, whose itab's address it
+takes."""
+
+PLACE_TAG = "go-place:"
+"""Declaration tag of a layout's member: the function whose probe's address it takes."""
+
+_WHOLE_TAGS = (ADDRESS_TAG, EXACT_TAG)
+"""Tags that values go by as they are; by the others go what they name."""
 
 _RUNTIME = Feature(what="goroutines", fields=(("runtime.g.goid",),), required=True)
 
@@ -137,19 +151,30 @@ def make_plan(
             for probe in library.probes
             for symbol in (*probe.symbols, *probe.calls)
         }
+        | {symbol for library in libraries for symbol in library.only_with}
     )
     present = [one for one in libraries if _is_present(one, functions)]
     layouts = {one.object: _layouts(types[one.object]) for one in present}
     resolution = resolver.resolve(
         executable,
-        fields={tag for formats in layouts.values() for tag in _tags(formats.values(), FIELD_TAG)},
+        fields={
+            tag
+            for formats in layouts.values()
+            for prefix in (FIELD_TAG, EXACT_TAG)
+            for tag in _tags(formats.values(), prefix)
+        },
         maps={
             tag.partition(":")[0] for formats in layouts.values() for tag in _tags(formats.values(), MAP_TAG)
         },
         types={tag for formats in layouts.values() for tag in _tags(formats.values(), TYPE_TAG)},
     )
+    addresses = _addresses(
+        executable, functions, [one for formats in layouts.values() for one in formats.values()]
+    )
     planned = tuple(
-        _plan_library(library, executable, functions, layouts[library.object], resolution, disabled or {})
+        _plan_library(
+            library, executable, functions, layouts[library.object], resolution, addresses, disabled or {}
+        )
         for library in present
     )
     info = executable.build_info
@@ -169,7 +194,9 @@ def _is_present(library: Library, functions: Mapping[str, tuple[Function, ...]])
     """A library is in an executable where one of its functions is: build info may list what the linker left out, and
     distributions' builds list nothing at all.
     """
-    return any(symbol in functions for probe in library.probes for symbol in probe.symbols)
+    return any(symbol in functions for probe in library.probes for symbol in probe.symbols) and (
+        not library.only_with or any(symbol in functions for symbol in library.only_with)
+    )
 
 
 def _layouts(types: Btf) -> dict[str, Format]:
@@ -196,6 +223,7 @@ def _plan_library(
     functions: Mapping[str, tuple[Function, ...]],
     layouts: Mapping[str, Format],
     resolution: Resolution,
+    addresses: Mapping[str, int],
     disabled: Mapping[str, str],
 ) -> LibraryPlan:
     fields = tuple(sorted(_fields(layouts.values(), resolution), key=lambda one: one.field))
@@ -213,16 +241,19 @@ def _plan_library(
         ]
         if reason:
             missing.append((Off(probe.gives, reason), probe.required))
-    known = {one.field for one in fields}
+    known = {one.field for one in fields} | addresses.keys()
     attached = {one.program for one in probes}
     features = (_RUNTIME, *(one for one in library.features if not one.of or one.of in attached))
     missing += [(Off(one.what, reason), one.required) for one in features if (reason := _lack(one, known))]
     off = tuple(one for one, _ in missing)
     if any(required for _, required in missing):
         return LibraryPlan(library, version, Status.OFF, (), fields, off, {})
-    offsets = {one.field: one.offset for one in fields}
-    offsets[f"{ADDRESS_TAG}types"] = executable.types_from_code
-    packed = {name: _pack(layout, offsets) for name, layout in layouts.items()}
+    values = {one.field: one.offset for one in fields} | dict(addresses)
+    for one in fields:
+        if one.source is Source.TYPE_INFORMATION:
+            values[f"{EXACT_TAG}{one.field}"] = one.offset
+    values[f"{ADDRESS_TAG}types"] = executable.types_from_code
+    packed = {name: _pack(layout, values) for name, layout in layouts.items()}
     return LibraryPlan(
         library, version, Status.PARTIAL if off else Status.ON, tuple(probes), fields, off, packed
     )
@@ -284,12 +315,34 @@ def _fields(layouts: Iterable[Format], resolution: Resolution) -> set[PlannedFie
     for name in _tags(layouts, TYPE_TAG):
         if name in resolution.types:
             fields.add(PlannedField(name, resolution.types[name], Source.TYPE_INFORMATION))
+    for name in _tags(layouts, EXACT_TAG):
+        if name in resolution.offsets and resolution.offsets[name][1] is Source.TYPE_INFORMATION:
+            fields.add(PlannedField(name, *resolution.offsets[name]))
     for name in parts:
         map_type, _, member = name.partition(":")
         if map_type in resolution.maps:
             geometry = getattr(resolution.maps[map_type], member)
             fields.add(PlannedField(name, geometry, Source.TYPE_INFORMATION))
     return fields
+
+
+def _addresses(
+    executable: Executable, functions: Mapping[str, tuple[Function, ...]], layouts: Iterable[Format]
+) -> dict[str, int]:
+    """The addresses that layouts want: of itabs, and of the probes of functions that there is one of."""
+    found: dict[str, int] = {}
+    itabs = _tags(layouts, ITAB_TAG)
+    if itabs:
+        found = {
+            name: address
+            for address, itab in executable.itabs().items()
+            if (name := f"{itab.type} as {itab.interface}") in itabs
+        }
+    for symbol in _tags(layouts, PLACE_TAG):
+        with suppress(NoPlaceError, ValueError):
+            (function,) = functions.get(symbol, ())
+            found[symbol] = executable.entry_place(function).address
+    return found
 
 
 def _lack(feature: Feature, known: set[str]) -> str:
@@ -302,15 +355,15 @@ def _lack(feature: Feature, known: set[str]) -> str:
     return f"{reason} ({feature.since})" if feature.since else reason
 
 
-def _pack(layout: Format, offsets: Mapping[str, int]) -> bytes:
+def _pack(layout: Format, known: Mapping[str, int]) -> bytes:
     """Fill a layout; what isn't known becomes GO_UNKNOWN, all ones. Of a member's tags the first known one counts."""
     values: dict[str, Value] = {}
     for field in layout.fields:
         for tag in field.tags:
-            name = tag if tag.startswith(ADDRESS_TAG) else tag.partition(":")[2]
+            name = tag if tag.startswith(_WHOLE_TAGS) else tag.partition(":")[2]
             # An offset that the member can't hold is as good as none.
-            if name in offsets and offsets[name] < (1 << 8 * field.size) - 1:
-                values[field.name] = offsets[name]
+            if name in known and known[name] < (1 << 8 * field.size) - 1:
+                values[field.name] = known[name]
                 break
     return layout.pack(values, missing=-1)
 

@@ -11,6 +11,12 @@ const volatile __u64 wakeup_bytes =
     1 << 20; /* wake the agent when so much of the ring waits, a power of two; else its
 						timer does */
 
+/* Where trace context goes. Written into outgoing requests only where the kernel allows it and the configuration wants it;
+ * else noted, for the other end of the connection to find, if that is a traced process of this machine as well. */
+const volatile bool write_http1 = false;
+const volatile bool write_http2 = false;
+const volatile bool join_connections = true;
+
 /* The agent's own pid namespace, where that is not the initial one (bpf_get_ns_current_pid_tgid, 5.7); else 0. */
 const volatile __u64 pid_namespace_dev = 0;
 const volatile __u64 pid_namespace_ino = 0;

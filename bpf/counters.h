@@ -16,6 +16,15 @@ enum counter {
 	COUNTER_HEADERS_UNREAD, /* requests with more headers than are looked at */
 	COUNTER_TEXTS_CUT, /* strings longer than a record has room for */
 	COUNTER_PROCESSES_UNKNOWN, /* hits by processes that the agent has not met yet, or does not want */
+	COUNTER_CONTEXTS_WRITTEN, /* trace contexts that went out in a request */
+	COUNTER_CONTEXTS_NOTED, /* trace contexts that wait for the other end of a connection on this machine */
+	COUNTER_CONTEXTS_JOINED, /* requests whose other end was found so */
+	/* Trace contexts that were not written: */
+	COUNTER_CONTEXTS_OWN_HEADER, /* the program sends one itself */
+	COUNTER_CONTEXTS_NO_ROOM, /* there is none left in the connection's buffer */
+	COUNTER_CONTEXTS_SHARED_HEADER, /* requests at a time with one and the same header map can't be told apart */
+	COUNTER_CONTEXTS_UNKNOWN_REQUEST, /* no open client span is known to belong to the request */
+	COUNTER_CONTEXTS_WRITE_FAILED, /* the buffer's memory is not there, or not writable */
 	COUNTER_MAX,
 };
 

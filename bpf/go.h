@@ -24,6 +24,19 @@ typedef __u32 go_distance;
 #define GO_DISTANCE_UNKNOWN ((go_distance) - 1)
 #define GO_TYPE(type)	    __attribute__((btf_decl_tag("go-type:" type)))
 
+/* An offset that only the executable's own type information tells: programs write where it points, or are sure of
+ * something because of what they find there. */
+#define GO_EXACT(field) __attribute__((btf_decl_tag("go-exact:" field)))
+
+/* An address, as the linker gave it: a position-independent executable is loaded elsewhere (go_bias). */
+typedef __u64 go_address;
+
+#define GO_NOWHERE ((go_address)~0ULL) /* the executable has no such thing */
+/* The itab that is the first word of an interface value: what tells the value's type. */
+#define GO_ITAB(type, interface) __attribute__((btf_decl_tag("go-itab:" type " as " interface)))
+/* Where the probe of a function is. */
+#define GO_PLACE(symbol) __attribute__((btf_decl_tag("go-place:" symbol)))
+
 /* What every library needs. One entry for each executable. */
 struct runtime_layout {
 	go_offset g_goid GO("runtime.g.goid");
@@ -59,6 +72,7 @@ struct {
 #define GO_ARG_9(ctx) ((ctx)->r11)
 #define GO_G(ctx)     ((ctx)->r14)
 #define GO_SP(ctx)    ((ctx)->sp)
+#define GO_PC(ctx)    ((ctx)->ip)
 #elif defined(__TARGET_ARCH_arm64)
 #define GO_ARG_1(ctx) ((ctx)->regs[0])
 #define GO_ARG_2(ctx) ((ctx)->regs[1])
@@ -71,6 +85,7 @@ struct {
 #define GO_ARG_9(ctx) ((ctx)->regs[8])
 #define GO_G(ctx)     ((ctx)->regs[28])
 #define GO_SP(ctx)    ((ctx)->sp)
+#define GO_PC(ctx)    ((ctx)->pc)
 #endif
 
 struct go_string {

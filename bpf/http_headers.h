@@ -3,6 +3,7 @@
  * here, so all entries are looked at, bounded; keys are canonical already (net/textproto.CanonicalMIMEHeaderKey). */
 #pragma once
 
+#include "connection_reading.h"
 #include "span.h"
 #include "text.h"
 
@@ -120,6 +121,7 @@ struct header_scan {
 	union header_text name; /* of the entry that is looked at; the stack has no room */
 	struct traceparent traceparent; /* room to parse one */
 	struct trace_context remote; /* what it says */
+	struct connection_reading connection; /* of a request that is looked at */
 };
 
 struct {

@@ -4,6 +4,7 @@
 
 #include <linux/bpf.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 
@@ -48,9 +49,22 @@ struct mm_struct {
 	unsigned long start_code;
 };
 
+struct ns_common {
+	unsigned int inum;
+};
+
+struct net {
+	struct ns_common ns;
+};
+
+struct nsproxy {
+	struct net *net_ns;
+};
+
 struct task_struct {
 	int tgid;
 	struct mm_struct *mm;
+	struct nsproxy *nsproxy;
 	struct signal_struct *signal;
 };
 

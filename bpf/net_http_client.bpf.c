@@ -6,10 +6,12 @@
  * What is told of a request is read when it starts; it belongs to the transport until it returns. */
 #include "span.h"
 #include "go_error.h"
+#include "outgoing.h"
 
 struct http_client_layout {
 	go_offset request_method GO("net/http.Request.Method");
 	go_offset request_url GO("net/http.Request.URL");
+	go_offset request_header GO("net/http.Request.Header");
 	go_offset request_context GO("net/http.Request.ctx");
 	go_offset request_response GO("net/http.Request.Response");
 	go_offset url_scheme GO("net/url.URL.Scheme");
@@ -212,6 +214,8 @@ int http_client_start(struct pt_regs *ctx)
 		return 0;
 	context = go_window_word(&entry->window, request, GO_DATA_WORD(go->request_context));
 	span = span_push_outermost(&hit, goroutine, http_client_record_kind, context, request);
+	if (span)
+		outgoing_begin(&hit, go_window_word(&entry->window, request, go->request_header), &span->context);
 	if (span && span->context.flags & TRACE_FLAG_SAMPLED)
 		client_describe(entry, go, request);
 	return 0;
@@ -238,6 +242,7 @@ int http_client_end(struct pt_regs *ctx)
 	span = span_returned(&hit, goroutine, http_client_record_kind);
 	if (!span)
 		return 0;
+	outgoing_end(&hit, GO_ARG_2(ctx) != 0);
 	if (span->context.flags & TRACE_FLAG_SAMPLED) {
 		entry = bpf_map_lookup_elem(&http_client_requests, &hit.key);
 		if (!entry) {

@@ -11,6 +11,8 @@
  * route when a router has found it (http_server.h). */
 #include "http_server.h"
 #include "http_headers.h"
+#include "connection.h"
+#include "tracestate.h"
 
 struct http_server_layout {
 	go_offset request_method GO("net/http.Request.Method");
@@ -25,6 +27,21 @@ struct http_server_layout {
 	go_offset request_pat GO("net/http.Request.pat"); /* since Go 1.22 */
 	go_offset pattern_str GO("net/http.pattern.str");
 	go_offset response_status GO("net/http.response.status");
+	/* The connection. */
+	go_offset response_conn GO_EXACT("net/http.response.conn");
+	go_offset conn_rwc GO_EXACT("net/http.conn.rwc");
+	go_address serve_http GO_PLACE("net/http.serverHandler.ServeHTTP");
+	go_offset h2_state_stream GO_EXACT("net/http.http2responseWriterState.stream")
+	    GO_EXACT("net/http/internal/http2.responseWriterState.stream");
+	go_offset h2_stream_id GO_EXACT("net/http.http2stream.id") GO_EXACT("net/http/internal/http2.stream.id");
+	go_offset h2_server_conn GO_EXACT("net/http.http2serverConn.conn")
+	    GO_EXACT("net/http/internal/http2.serverConn.conn");
+	go_address h2_run_handler GO_PLACE("net/http.(*http2serverConn).runHandler")
+	    GO_PLACE("net/http/internal/http2.(*serverConn).runHandler");
+	go_offset x_state_stream GO_EXACT("golang.org/x/net/http2.responseWriterState.stream");
+	go_offset x_stream_id GO_EXACT("golang.org/x/net/http2.stream.id");
+	go_offset x_server_conn GO_EXACT("golang.org/x/net/http2.serverConn.conn");
+	go_address x_run_handler GO_PLACE("golang.org/x/net/http2.(*serverConn).runHandler");
 	/* HTTP/2 in the standard library, up to Go 1.26 and since. */
 	go_offset h2_writer_state GO("net/http.http2responseWriter.rws")
 	    GO("net/http/internal/http2.responseWriter.rws");
@@ -63,6 +80,12 @@ struct {
 /* Where the parts of a request lie, for either of its types. */
 struct request_fields {
 	go_offset method, header, host, remote_addr, uri, tls, context;
+	/* HTTP/1: from the *response to its *conn, and there to the net.Conn. HTTP/2: from the *serverConn to the
+	 * net.Conn, and from the responseWriter to the stream's number. */
+	go_offset response_conn, conn, writer_state, state_stream, stream_id;
+	go_address place; /* of the probe */
+	__u64 owner; /* *response or *serverConn */
+	__u64 writer; /* *responseWriter; 0: HTTP/1 */
 };
 
 static __always_inline struct http_server_request *request_find_or_add(const struct goroutine_key *key)
@@ -123,11 +146,37 @@ static __always_inline void append_remote_addr(struct http_server_request *entry
 	entry->remote_addr = *address;
 }
 
-/* A request begins: open its span, and note what it says of itself. */
-static __always_inline struct http_server_request *server_start(struct hit *hit, const struct http_server_layout *go,
-								const struct request_fields *fields, __u64 request,
-								__u64 writer)
+/* The context of a request that carries none, if its client is traced on this machine. */
+static __always_inline bool context_from_connection(struct pt_regs *ctx, const struct hit *hit,
+						    const struct request_fields *fields,
+						    struct connection_reading *at, struct trace_context *context)
 {
+	__u64 owner = fields->owner, state = fields->writer;
+	__u32 stream = 0;
+
+	if (!are_connections_joined() || fields->place == GO_NOWHERE)
+		return false;
+	if (state) {
+		if (!go_read_field(&state, sizeof(state), state, fields->writer_state) ||
+		    !go_read_field(&state, sizeof(state), state, fields->state_stream) ||
+		    !go_read_field(&stream, sizeof(stream), state, fields->stream_id))
+			return false;
+	} else if (!go_read_field(&owner, sizeof(owner), owner, fields->response_conn)) {
+		return false;
+	}
+	if (!go_read_field(&at->conn, sizeof(at->conn), owner, fields->conn) ||
+	    !connection_read(at, hit, go_bias(ctx, fields->place), false))
+		return false;
+	at->key.stream = stream;
+	return connection_take(&at->key, context);
+}
+
+/* A request begins: open its span, and note what it says of itself. */
+static __always_inline struct http_server_request *server_start(struct pt_regs *ctx, struct hit *hit,
+								const struct http_server_layout *go,
+								const struct request_fields *fields, __u64 request)
+{
+	__u64 writer = fields->writer;
 	struct go_string method, target, text;
 	const struct trace_context *remote = NULL;
 	struct http_server_request *entry;
@@ -162,9 +211,15 @@ static __always_inline struct http_server_request *server_start(struct hit *hit,
 	if (!headers)
 		return NULL;
 	/* Two lines of it are none: W3C Trace Context, 3.3. */
-	if (headers->lines[HEADER_TRACEPARENT] == 1 &&
-	    traceparent_read(&headers->traceparent, &headers->values[HEADER_TRACEPARENT], &headers->remote))
+	if (headers->lines[HEADER_TRACEPARENT] == 1) {
+		if (traceparent_read(&headers->traceparent, &headers->values[HEADER_TRACEPARENT], &headers->remote))
+			remote = &headers->remote;
+	} else if (!headers->lines[HEADER_TRACEPARENT] &&
+		   context_from_connection(ctx, hit, fields, &headers->connection, &headers->remote)) {
 		remote = &headers->remote;
+	}
+	if (remote && (write_http1 || write_http2) && headers->lines[HEADER_TRACESTATE] == 1)
+		tracestate_keep(remote->trace_id, &headers->values[HEADER_TRACESTATE]);
 	span = span_enter(hit, goroutine, http_server_record_kind, remote);
 	if (span)
 		context_note(hit->key.process, hit->key.goid, go_window_word(window, request, fields->context),
@@ -302,8 +357,12 @@ int http_server_start(struct pt_regs *ctx)
 	    .uri = go->request_uri,
 	    .tls = go->request_tls,
 	    .context = GO_DATA_WORD(go->request_context),
+	    .response_conn = go->response_conn,
+	    .conn = go->conn_rwc,
+	    .place = go->serve_http,
+	    .owner = GO_ARG_3(ctx),
 	};
-	entry = server_start(&hit, go, &fields, request, 0);
+	entry = server_start(ctx, &hit, go, &fields, request);
 	if (entry)
 		entry->request = request;
 	return 0;
@@ -405,8 +464,15 @@ int http2_server_start(struct pt_regs *ctx)
 	    .uri = own_type ? go->h2_request_uri : go->request_uri,
 	    .tls = own_type ? go->h2_request_tls : go->request_tls,
 	    .context = GO_DATA_WORD(own_type ? go->h2_request_context : go->request_context),
+	    .conn = go->h2_server_conn,
+	    .writer_state = go->h2_writer_state,
+	    .state_stream = go->h2_state_stream,
+	    .stream_id = go->h2_stream_id,
+	    .place = go->h2_run_handler,
+	    .owner = GO_ARG_1(ctx),
+	    .writer = GO_ARG_2(ctx),
 	};
-	entry = server_start(&hit, go, &fields, GO_ARG_3(ctx), GO_ARG_2(ctx));
+	entry = server_start(ctx, &hit, go, &fields, GO_ARG_3(ctx));
 	if (entry && !own_type)
 		entry->request = GO_ARG_3(ctx);
 	return 0;
@@ -431,8 +497,15 @@ int x_http2_server_start(struct pt_regs *ctx)
 	    .uri = go->request_uri,
 	    .tls = go->request_tls,
 	    .context = GO_DATA_WORD(go->request_context),
+	    .conn = go->x_server_conn,
+	    .writer_state = go->x_writer_state,
+	    .state_stream = go->x_state_stream,
+	    .stream_id = go->x_stream_id,
+	    .place = go->x_run_handler,
+	    .owner = GO_ARG_1(ctx),
+	    .writer = GO_ARG_2(ctx),
 	};
-	entry = server_start(&hit, go, &fields, GO_ARG_3(ctx), GO_ARG_2(ctx));
+	entry = server_start(ctx, &hit, go, &fields, GO_ARG_3(ctx));
 	if (entry)
 		entry->request = GO_ARG_3(ctx);
 	return 0;

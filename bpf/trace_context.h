@@ -72,6 +72,47 @@ static __always_inline bool traceparent_parse(const struct traceparent *text, __
 	return true;
 }
 
+/* Four bytes to eight lower-case hexadecimal digits; the inverse of hex_to_bytes. */
+static __always_inline __u64 bytes_to_hex(__u32 bytes)
+{
+	const __u64 ones = 0x0101010101010101ULL;
+	__u64 nibbles = bytes;
+	__u64 above_nine;
+
+	nibbles = (nibbles | (nibbles << 16)) & 0x0000ffff0000ffffULL;
+	nibbles = (nibbles | (nibbles << 8)) & 0x00ff00ff00ff00ffULL;
+	nibbles = ((nibbles >> 4) & (ones * 0x0f)) | ((nibbles << 8) & 0x0f000f000f000f00ULL);
+	nibbles &= ones * 0x0f;
+	above_nine = ((nibbles + ones * 6) >> 4) & ones;
+	return nibbles + ones * '0' + above_nine * ('a' - '9' - 1);
+}
+
+static __always_inline void hex_append(char *to, const __u8 *from, int size)
+{
+#pragma unroll
+	for (int i = 0; i < size; i += 4) {
+		__u32 bytes;
+		__u64 digits;
+
+		__builtin_memcpy(&bytes, from + i, sizeof(bytes));
+		digits = bytes_to_hex(bytes);
+		__builtin_memcpy(to + i * 2, &digits, sizeof(digits));
+	}
+}
+
+/* Write the TRACEPARENT_LENGTH characters of a `traceparent`. */
+static __always_inline void traceparent_format(char *to, const struct trace_context *context)
+{
+	to[0] = to[1] = '0';
+	to[2] = '-';
+	hex_append(to + 3, context->trace_id, sizeof(context->trace_id));
+	to[35] = '-';
+	hex_append(to + 36, context->span_id, sizeof(context->span_id));
+	to[52] = '-';
+	to[53] = '0';
+	to[54] = '0' + (context->flags & TRACE_FLAG_SAMPLED);
+}
+
 /* Fill `size` bytes, a multiple of 4, with random bits: not all zero, which would be no id. */
 static __always_inline void random_id(__u8 *to, int size)
 {

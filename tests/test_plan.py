@@ -59,14 +59,20 @@ def test_layouts_hold_what_the_fields_say(go: str) -> None:
         found = server_plan(make_plan(executable, TYPES, Resolver()))
         from_code = executable.types_from_code
     offsets = {one.field: one.offset for one in found.fields} | {"types": from_code}
-    assert set(found.layouts) == {"runtime_layout", "header_map_layout", "http_server_layout"}
+    assert set(found.layouts) == {
+        "runtime_layout",
+        "header_map_layout",
+        "http_server_layout",
+        "connection_layout",
+    }
     for name, packed in found.layouts.items():
         layout = format_of(TYPES["net_http_server"].struct(name))
         values = layout.unpack(packed)
         for field in layout.fields:
             names = [tag.partition(":")[2] for tag in field.tags]
             known = [offsets[one] for one in names if one in offsets]
-            assert values[field.name] == (known[0] if known else (1 << 8 * field.size) - 1)
+            if not any(tag.startswith(("go-itab:", "go-place:")) for tag in field.tags):
+                assert values[field.name] == (known[0] if known else (1 << 8 * field.size) - 1)
     maps = "internal/runtime/maps.Map.dirPtr" if go >= "1.24" else "runtime.hmap.buckets"
     assert maps in offsets
     assert {one.source for one in found.fields} == {Source.TYPE_INFORMATION}

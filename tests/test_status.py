@@ -163,7 +163,7 @@ def test_status(rig: Rig) -> None:
     assert "3 waiting" in facts["export"]
     assert facts["lost"] == "nothing"
     assert re.match(r"Linux \d+\.\d+\.\d+, probes by \w+, (ring|perf) buffer", facts["kernel"])
-    assert facts["injection"].startswith("Trace context can")
+    assert facts["propagation"].endswith("are joined by their connections. 0 written, 0 joined")
     assert re.search(r"offsets\.json of 20\d\d-\d\d-\d\d, .+ old$", facts["offsets"])
     assert facts["configuration"] == "as read at the start"
     left_out = (

@@ -29,7 +29,7 @@ from agent.commands.findings import (
     worst,
 )
 from agent.commands.terminal import Style, Terminal, printable
-from agent.config import Config, ConfigError, Kernel
+from agent.config import Config, ConfigError, Kernel, Propagation
 from agent.config.render import show
 from agent.kernel.btf import BtfError
 from agent.kernel.errors import KernelError
@@ -115,13 +115,13 @@ def find_out(arguments: argparse.Namespace) -> Iterator[Finding]:
             text = "This is what you may do; the service may do more. Run it as root to see what."
             yield Finding(KERNEL, "user", Level.NOTE, text)
         yield from of_kernel(found, kernel, lockdown=lockdown())
-        yield from _programs(found, kernel)
+        yield from _programs(found, kernel, config.propagation if config else Propagation())
     yield _offsets(tables_of(config) if config else Tables(packaged_offsets()))
     if config:
         yield from of_collector(config.export)
 
 
-def _programs(found: Features, kernel: Kernel) -> Iterator[Finding]:
+def _programs(found: Features, kernel: Kernel, propagation: Propagation) -> Iterator[Finding]:
     """Load every BPF object, with maps as small as can be: the service may be running in the same cgroup."""
     names = [PROCESS_OBJECT, *(library.object for library in LIBRARIES)]
     missing = [path for path in map(object_file, names) if not path.exists()]
@@ -132,7 +132,7 @@ def _programs(found: Features, kernel: Kernel) -> Iterator[Finding]:
         return
     small = dataclasses.replace(kernel, buffer_size=64 << 10, max_in_flight=64, max_executables=1)
     try:
-        with Programs.load(found, small, libraries=LIBRARIES) as programs:
+        with Programs.load(found, small, libraries=LIBRARIES, propagation=propagation) as programs:
             refused = [(one.library, one.program, one.reason) for one in programs.refused]
     except (KernelError, BtfError) as error:
         yield Finding(PROGRAMS, PROCESS_OBJECT, Level.FAILURE, f"The programs can't be loaded: {error}")

@@ -29,6 +29,14 @@ _LOSSES = {
     "shutdown": "the agent was stopped",
 }
 
+_SKIPPED = {
+    "own_header": "the program sends its own",
+    "no_room": "no room in the connection's buffer",
+    "shared_header": "several requests at a time share one header map",
+    "unknown_request": "no span of a client was known for the request",
+    "write_failed": "the buffer could not be written to",
+}
+
 
 def run(arguments: argparse.Namespace) -> int:
     """Ask and show."""
@@ -71,8 +79,7 @@ def _facts(report: Json) -> Iterator[tuple[str, str | Text]]:
     yield "lost", _lost(report)
     kernel = report["kernel"]
     yield "kernel", f"Linux {kernel['release']}, probes by {kernel['attach']}, {kernel['buffer']} buffer"
-    write = kernel["features"]["write_user"]
-    yield "injection", text(write["sentence"], "" if write["works"] else MIDDLING)
+    yield "propagation", _propagation(report)
     yield "offsets", _offsets(report["offsets"])
     yield "configuration", _reload(report)
 
@@ -99,6 +106,18 @@ def _lost(report: Json) -> Text:
         for reason, count in lost.items()
     )
     return text("; ".join(words), BAD)
+
+
+def _propagation(report: Json) -> Text:
+    propagation = report["propagation"]
+    said = text(
+        propagation["sentence"], "" if report["kernel"]["features"]["write_user"]["works"] else MIDDLING
+    )
+    said.append(f" {propagation['written']} written, {propagation['joined']} joined")
+    skipped = [f"{count} not ({_SKIPPED.get(why, why)})" for why, count in propagation["skipped"].items()]
+    if skipped:
+        said.append(f"; {', '.join(skipped)}", MIDDLING)
+    return said
 
 
 def _offsets(offsets: Json) -> Text:

@@ -327,6 +327,22 @@ class Libraries:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Propagation:
+    """How the spans of several services become one trace. Writing needs a kernel that isn't locked down."""
+
+    http1: bool = key(
+        False, FLAG, "Write traceparent and tracestate into outgoing HTTP/1 requests.", restart=True
+    )
+    http2: bool = key(False, FLAG, "Write them into outgoing HTTP/2 requests.", restart=True)
+    connections: bool = key(
+        True,
+        FLAG,
+        "Tie requests that carry none to their client by the connection, if both are traced on this machine.",
+        restart=True,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Offsets:
     """Where field offsets come from, besides the executable itself."""
 
@@ -461,6 +477,7 @@ class Settings:
     discovery: Discovery = field(default_factory=Discovery)
     kernel: Kernel = field(default_factory=Kernel)
     libraries: Libraries = field(default_factory=Libraries)
+    propagation: Propagation = field(default_factory=Propagation)
     offsets: Offsets = field(default_factory=Offsets)
     offsets_update: OffsetsUpdate = field(default_factory=OffsetsUpdate)
     http: Http = field(default_factory=Http)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 
-from agent.config import BufferKind, Kernel
+from agent.config import BufferKind, Kernel, Propagation
 from agent.kernel import btf
 from agent.kernel.attach import Attachment, Backend, attach, attach_raw_tracepoint, online_cpus
 from agent.kernel.buffers import RecordReader, open_reader
@@ -42,6 +42,13 @@ _CONTEXTS_PER_SPAN = 4
 """Contexts that are remembered for each span that may be open: what a request started may outlive it."""
 
 
+_OUTGOING_PER_SPAN = 4
+"""Requests that clients sent, and goroutines that sent them, that are remembered for each span that may be open."""
+
+
+_DEFAULT = Propagation()
+
+
 @dataclass(frozen=True, slots=True)
 class Refused:
     """A program, or with an empty name a whole library, that this kernel does not take."""
@@ -65,6 +72,7 @@ class Programs:
 
     def __init__(self, backend: Backend, process: LoadedObject, loader: _Loader) -> None:
         self.backend = backend
+        self.propagation = loader.propagation
         self._loader = loader
         self._waiting: dict[str, Library] = {}
         self.refused: list[Refused] = []
@@ -82,6 +90,7 @@ class Programs:
         settings: Kernel,
         *,
         libraries: Iterable[Library],
+        propagation: Propagation = _DEFAULT,
         when_needed: bool = False,
     ) -> Programs:
         """Load everything that this kernel takes; with `when_needed` a library's programs when one is attached.
@@ -93,7 +102,7 @@ class Programs:
         backend = features.backend(
             Backend(settings.attach.value) if settings.attach.value != "auto" else None
         )
-        loader = _Loader(features, settings, backend)
+        loader = _Loader(features, settings, propagation, backend)
         try:
             loader.prepare(PROCESS_OBJECT, None)
             process = loader.load(PROCESS_OBJECT)
@@ -236,8 +245,11 @@ class Programs:
 class _Loader:
     """Loads one object after the other, with what the ones before brought."""
 
-    def __init__(self, features: Features, settings: Kernel, backend: Backend) -> None:
+    def __init__(
+        self, features: Features, settings: Kernel, propagation: Propagation, backend: Backend
+    ) -> None:
         self._backend = backend
+        self.propagation = propagation
         self._ring = settings.buffer is not BufferKind.PERF and bool(features.ring_buffer)
         if settings.buffer is BufferKind.RING and not self._ring:
             raise KernelError(f"kernel.buffer is set to ring, but: {features.ring_buffer.sentence}")
@@ -247,6 +259,9 @@ class _Loader:
             "goroutines": settings.max_in_flight * _GOROUTINES_PER_SPAN,
             "contexts": settings.max_in_flight * _CONTEXTS_PER_SPAN,
             "runtime_layouts": settings.max_executables,
+            "outgoing_headers": settings.max_in_flight * _OUTGOING_PER_SPAN,
+            "outgoing_calls": settings.max_in_flight * _OUTGOING_PER_SPAN,
+            "connection_notes": settings.max_in_flight,
         }
         self.perf_size = max(_LEAST_PERF_BUFFER, size >> (len(online_cpus()) - 1).bit_length())
         self._in_flight = settings.max_in_flight
@@ -255,6 +270,9 @@ class _Loader:
         self._constants = {
             "use_ring_buffer": self._ring,
             "wakeup_bytes": size // 4,
+            "write_http1": propagation.http1 and bool(features.write_user),
+            "write_http2": propagation.http2 and bool(features.write_user),
+            "join_connections": propagation.connections,
             "pid_namespace_dev": 0 if namespace.initial else namespace.dev,
             "pid_namespace_ino": 0 if namespace.initial else namespace.ino,
         }

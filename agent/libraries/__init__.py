@@ -6,6 +6,8 @@ from agent.libraries.gin import GIN
 from agent.libraries.gorilla_mux import GORILLA_MUX
 from agent.libraries.grpc_client import GRPC_CLIENT
 from agent.libraries.grpc_server import GRPC_SERVER
+from agent.libraries.http1_propagation import HTTP1_PROPAGATION
+from agent.libraries.http2_propagation import HTTP2_PROPAGATION
 from agent.libraries.kafka_go_producer import KAFKA_GO_PRODUCER
 from agent.libraries.library import Feature, Library, Probe
 from agent.libraries.net_http_client import NET_HTTP_CLIENT
@@ -14,6 +16,8 @@ from agent.libraries.net_http_server import NET_HTTP_SERVER
 LIBRARIES: tuple[Library, ...] = (
     NET_HTTP_SERVER,
     NET_HTTP_CLIENT,
+    HTTP1_PROPAGATION,
+    HTTP2_PROPAGATION,
     GIN,
     GORILLA_MUX,
     CHI,

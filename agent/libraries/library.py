@@ -56,7 +56,7 @@ class Library:
     `name` is what configuration and output call it; `module` the module that it belongs to, empty for the standard
     library, and `former_modules` those of its other major versions. `object` is its BPF object: bpf/<object>.bpf.c.
     `records` make spans from each of the object's record structs, by the struct's name. `schema_url` names the
-    conventions that its spans follow.
+    conventions that its spans follow. Where `only_with` names functions, an executable has to contain one of them.
     """
 
     name: str
@@ -67,3 +67,4 @@ class Library:
     module: str = ""
     former_modules: tuple[str, ...] = ()
     schema_url: str = ""
+    only_with: tuple[str, ...] = ()

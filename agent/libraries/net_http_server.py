@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from agent.libraries.connection import TCP_CONNECTION
 from agent.libraries.library import Feature, Library, Probe
 from agent.libraries.maps import HASH_MAP, SWISS_MAP
 from agent.spans.http_server import http_server_encoder
@@ -123,6 +124,10 @@ NET_HTTP_SERVER = Library(
         Feature(what="url.scheme", fields=(("net/http.Request.TLS",),)),
         Feature(
             what="which HTTP/2 requests panicked", fields=(("runtime.g._panic",),), of="http2_server_end"
+        ),
+        Feature(
+            what="the parent from the connection, where a client on this machine could not send one",
+            fields=(("net/http.response.conn", "net/http.conn.rwc", *TCP_CONNECTION),),
         ),
     ),
 )

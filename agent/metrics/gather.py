@@ -12,6 +12,7 @@ from agent.kernel.programs import Programs
 from agent.kernel.stats import program_stats
 from agent.metrics import instruments as of
 from agent.metrics.instruments import Point
+from agent.propagation import contexts
 from agent.spans.export import QUEUE_FULL, SHUTDOWN, ExportStatus
 from agent.spans.pipeline import Pipeline
 from agent.spans.sinks import Sink
@@ -66,6 +67,11 @@ class Gatherer:
             yield Point(of.SPANS, count, {"gospan.library": name})
         for reason, count in self._losses().items():
             yield Point(of.LOST, count, {"gospan.lost.reason": reason})
+        sent = contexts(self._programs.counters())
+        yield Point(of.CONTEXTS_WRITTEN, sent.written)
+        yield Point(of.CONTEXTS_JOINED, sent.joined)
+        for reason, count in sent.skipped.items():
+            yield Point(of.CONTEXTS_SKIPPED, count, {"gospan.skip.reason": reason})
         yield Point(of.MAP_MEMORY, self._programs.memory)
         if self._bpf_statistics:
             for name, descriptor in list(self._programs.descriptors()):

@@ -57,6 +57,17 @@ SKIPPED = _updown("gospan.executable.skipped", "{executable}", "Go programs that
 RECORDS = _counter("gospan.record.read", "{record}", "Records of all kinds that were taken from the kernel.")
 SPANS = _counter("gospan.span.created", "{span}", "Spans that were made of records, by `gospan.library`.")
 LOST = _counter("gospan.span.lost", "{span}", "Lost before they reached a queue, by `gospan.lost.reason`.")
+CONTEXTS_WRITTEN = _counter(
+    "gospan.context.written", "{request}", "Outgoing requests that trace context was written into."
+)
+CONTEXTS_JOINED = _counter(
+    "gospan.context.joined", "{request}", "Requests that were joined to their client by the connection."
+)
+CONTEXTS_SKIPPED = _counter(
+    "gospan.context.skipped",
+    "{request}",
+    "Outgoing requests that nothing was written into or noted for, by `gospan.skip.reason`.",
+)
 MAP_MEMORY = _updown("gospan.bpf.map.memory", "By", "Kernel memory of the BPF maps.")
 BPF_RUNS = _counter(
     "gospan.bpf.program.runs",
@@ -98,7 +109,8 @@ FILES = _updown("process.unix.file_descriptor.count", "{file_descriptor}", "The 
 UPTIME = _updown("process.uptime", "s", "Time since the agent's start.")
 
 INSTRUMENTS = (
-    *(PROCESSES, EXECUTABLES, PROBES, SKIPPED, RECORDS, SPANS, LOST, MAP_MEMORY, BPF_RUNS, BPF_TIME),
+    *(PROCESSES, EXECUTABLES, PROBES, SKIPPED, RECORDS, SPANS, LOST),
+    *(CONTEXTS_WRITTEN, CONTEXTS_JOINED, CONTEXTS_SKIPPED, MAP_MEMORY, BPF_RUNS, BPF_TIME),
     *(QUEUE_SIZE, QUEUE_CAPACITY, QUEUE_BYTES, PROCESSED, INFLIGHT, EXPORTED, EXPORT_TIME, RETRIES),
     *(CPU_TIME, MEMORY, THREADS, FILES, UPTIME),
 )

@@ -15,6 +15,7 @@ from agent.executables import Executable
 from agent.kernel.features import Features
 from agent.kernel.programs import Programs
 from agent.plan import LibraryPlan, Off, Plan
+from agent.propagation import contexts, where
 from agent.spans.pipeline import Pipeline
 from agent.spans.sinks import RecentSpans, Sink
 from agent.status.protocol import SCHEMA, Json
@@ -83,6 +84,7 @@ class Reporter:
         """Give everything but spans; docs/status.md describes it."""
         numbers = {executable.slot: number for number, executable in enumerate(self._tracer.executables)}
         pipeline = self._pipeline
+        counters = self._programs.counters()
         return {
             "schema": SCHEMA,
             "version": __version__,
@@ -99,7 +101,11 @@ class Reporter:
             },
             "lost": dict(lost),
             "export": [dataclasses.asdict(one) for one in self._sink.status()],
-            "counters": self._programs.counters(),
+            "counters": counters,
+            "propagation": {
+                "sentence": where(self._programs.propagation, self._features.write_user),
+                **dataclasses.asdict(contexts(counters)),
+            },
             "executables": [_executable(one) for one in self._tracer.executables],
             "processes": [self._process(one, numbers) for one in self._tracer.traced],
             "not_traced": [dataclasses.asdict(one) for one in self._tracer.not_traced],

@@ -119,7 +119,9 @@ def tracing(config: Config | None = None) -> Iterator[Tracing]:
         spans.extend((pid, Span.FromString(one)) for one in encoded)
 
     log = Messages()
-    with Programs.load(features(), config.kernel, libraries=LIBRARIES) as programs:
+    with Programs.load(
+        features(), config.kernel, libraries=LIBRARIES, propagation=config.propagation
+    ) as programs:
         assert not programs.refused
         pipeline = Pipeline(programs.kinds, [put])
         tracer = Tracer(config, programs, pipeline, Resolver(), log)

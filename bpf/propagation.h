@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/* What writers of trace context share: whether the program sends one itself, what came with it, and the buffered writer
+ * of a connection. */
+#pragma once
+
+#include "connection.h"
+#include "http_headers.h"
+#include "outgoing.h"
+#include "tracestate.h"
+
+/* A *bufio.Writer: {err error; buf []byte; n int; wr io.Writer} in every Go version so far. It is read at once. */
+#define WRITER_WORDS 8
+
+struct buffered_writer_layout {
+	go_offset error GO_EXACT("bufio.Writer.err");
+	go_offset buffer GO_EXACT("bufio.Writer.buf");
+	go_offset used GO_EXACT("bufio.Writer.n");
+	go_offset target GO_EXACT("bufio.Writer.wr");
+	go_address type GO_ITAB("*bufio.Writer", "io.Writer");
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 256);
+	__type(key, __u32); /* struct process.slot */
+	__type(value, struct buffered_writer_layout);
+} buffered_writer_layouts SEC(".maps");
+
+struct buffered_writer {
+	struct go_slice buffer;
+	__u64 used; /* bytes of it */
+	__u64 error; /* not 0: nothing is written any more */
+	struct go_interface target; /* what it writes to: tells whose it is */
+};
+
+static __always_inline __u64 writer_word(const __u64 *words, go_offset offset)
+{
+	return words[(offset >> 3) & (WRITER_WORDS - 1)];
+}
+
+/* Read an io.Writer that is a *bufio.Writer; false if it is none. */
+static __always_inline bool buffered_writer_read(struct buffered_writer *writer, const struct go_interface *from,
+						 const struct buffered_writer_layout *go, __u64 bias)
+{
+	const __u32 last = (WRITER_WORDS - 1) * 8;
+	__u64 words[WRITER_WORDS];
+
+	if (!is_itab(from->type, go->type, bias) || go->error > last || go->buffer > last - 16 || go->used > last ||
+	    go->target > last - 8 || !go_read(words, sizeof(words), from->data))
+		return false;
+	writer->error = writer_word(words, go->error);
+	writer->buffer.data = writer_word(words, go->buffer);
+	writer->buffer.length = writer_word(words, go->buffer + 8);
+	writer->used = writer_word(words, go->used);
+	writer->target.type = writer_word(words, go->target);
+	writer->target.data = writer_word(words, go->target + 8);
+	return true;
+}
+
+/* Is a header's name, in whatever case, `traceparent` or `tracestate`? The bytes behind the name are zero. */
+static __always_inline bool is_trace_header(const union header_text *name, __u64 length)
+{
+	const __u64 lower = 0x2020202020202020ULL;
+	__u64 first = name->words[0] | lower, rest = name->words[1] | (lower >> (length == 11 ? 40 : 48));
+
+	if (length == 11) /* "tracepar" "ent" */
+		return first == 0x7261706563617274ULL && rest == 0x746e65ULL;
+	return first == 0x6174736563617274ULL && rest == 0x6574ULL; /* "tracesta" "te" */
+}
+
+/* Go to the next group of a header map; 0 at the end, 2 if one of the two is in it. A global function for the same
+ * reasons as header_scan_step. */
+__noinline int trace_header_step(__u64 process, __u64 goid, __u32 slot)
+{
+	const struct goroutine_key key = {process, goid};
+	struct header_scan *scan = bpf_map_lookup_elem(&header_scans, &key);
+	const struct header_map_layout *go = bpf_map_lookup_elem(&header_map_layouts, &slot);
+
+	if (!scan || !go)
+		return 0;
+	if (!(scan->swiss ? swiss_map_next(scan, go) : hash_map_next(scan)))
+		return 0;
+#pragma unroll
+	for (__u32 i = 0; i < GROUP_SLOTS; i++) {
+		__u32 at_key = scan->shape.keys + i * scan->shape.key_stride;
+		struct go_string name;
+
+		if (!(scan->full >> i & 1) || at_key > sizeof(scan->group) - sizeof(name))
+			continue;
+		__builtin_memcpy(&name, (const __u8 *)scan->group + at_key, sizeof(name));
+		if (name.length != 10 && name.length != 11)
+			continue;
+		__builtin_memset(&scan->name, 0, sizeof(scan->name));
+		/* What can't be read may be one. */
+		if (!go_read(scan->name.bytes, 10 + (name.length & 1), name.data) ||
+		    is_trace_header(&scan->name, name.length))
+			return 2;
+	}
+	return 1;
+}
+
+/* Whether a request sends trace context of its own. Also where that can't be told. */
+static __always_inline bool has_trace_header(const struct hit *hit, __u64 map)
+{
+	__u32 slot = hit->process->slot;
+	const struct header_map_layout *go = bpf_map_lookup_elem(&header_map_layouts, &slot);
+	struct header_scan *scan = header_scan_of(&hit->key);
+
+	if (!scan || !go)
+		return true;
+	scan->swiss = go->map_directory != GO_UNKNOWN;
+	if (!(scan->swiss ? swiss_map_begin(scan, go, map) : hash_map_begin(scan, go, map)))
+		/* A map without entries may have no memory for them either. */
+		return scan->swiss ? scan->at.directory : scan->at.buckets;
+	for (int i = 0; i < GROUPS_MAX; i++) {
+		int step = trace_header_step(hit->key.process, hit->key.goid, slot);
+
+		if (step != 1)
+			return step;
+	}
+	return true;
+}
+
+/* Write into the target's memory, in a process of which it has been proved that it expects nothing there. */
+static __always_inline bool go_write(__u64 address, const void *from, __u32 size)
+{
+	return (__s64)address > 0 && !bpf_probe_write_user((void *)address, from, size);
+}
+
+/* Write the `length` bytes, at least one, of a tracestate. */
+static __always_inline bool tracestate_write(__u64 address, const struct tracestate *state, __u64 length)
+{
+	if ((__s64)address <= 0)
+		return false;
+	length--;
+	MASK(length, TRACESTATE_KEPT - 1);
+	return !bpf_probe_write_user((void *)address, state->text, length + 1);
+}

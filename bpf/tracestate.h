@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/* The `tracestate` that came with a trace's context from outside: it is sent on along with it. */
+#pragma once
+
+#include "go.h"
+
+#define TRACESTATE_KEPT 512 /* bytes: what is longer is not sent on. W3C Trace Context, 3.3.1.5 */
+
+struct tracestate {
+	__u64 length; /* 0: none */
+	char text[TRACESTATE_KEPT];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u8[16]); /* trace id */
+	__type(value, struct tracestate);
+} tracestates SEC(".maps");
+
+/* What a new entry is made from; it is too large for the stack. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct tracestate);
+} empty_tracestate SEC(".maps");
+
+static __always_inline void tracestate_keep(const __u8 *trace_id, const struct go_string *value)
+{
+	__u64 length = value->length;
+	struct tracestate *entry;
+	__u32 zero = 0;
+	void *empty;
+
+	if (!length)
+		return;
+	if (length > TRACESTATE_KEPT) {
+		count(COUNTER_TEXTS_CUT);
+		return;
+	}
+	entry = bpf_map_lookup_elem(&tracestates, trace_id);
+	if (!entry) {
+		empty = bpf_map_lookup_elem(&empty_tracestate, &zero);
+		if (!empty)
+			return;
+		bpf_map_update_elem(&tracestates, trace_id, empty, BPF_ANY);
+		entry = bpf_map_lookup_elem(&tracestates, trace_id);
+		if (!entry)
+			return;
+	}
+	entry->length = 0;
+	asm volatile("" : "+r"(length));
+	if (length <= TRACESTATE_KEPT && go_read(entry->text, length, value->data))
+		entry->length = length;
+}
