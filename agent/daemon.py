@@ -84,7 +84,9 @@ def run_daemon(config: Config, log: Logger, reread: Callable[[], Config]) -> int
         tables = tables_of(config)
         table = tables.fingerprint()
         resolver, offsets = _resolver(tables.in_force(), log)
-        tracer = Tracer(config, programs, pipeline, resolver, log)
+        notifier = Notifier.from_environment()
+        watchdog = _Watchdog(notifier)
+        tracer = Tracer(config, programs, pipeline, resolver, log, watchdog.feed)
         stack.callback(tracer.close)
         reporter = Reporter(
             features=found,
@@ -95,7 +97,9 @@ def run_daemon(config: Config, log: Logger, reread: Callable[[], Config]) -> int
             recent=recent,
             offsets=offsets,
         )
-        daemon = Daemon(config, programs, tracer, pipeline, sink, recent, reporter, log, reread, table)
+        daemon = Daemon(
+            config, programs, tracer, pipeline, sink, recent, reporter, log, reread, table, watchdog
+        )
         with daemon.answering():
             return daemon.run(signals, terminals)
 
@@ -140,6 +144,7 @@ class Daemon:
         log: Logger,
         reread: Callable[[], Config],
         table: tuple[object, ...],
+        watchdog: _Watchdog,
     ) -> None:
         self._config = config
         self._programs = programs
@@ -154,7 +159,10 @@ class Daemon:
         self._reload: Reload | None = None
         self._server: StatusServer | None = None
         self._asked, self._ask = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._notifier = Notifier.from_environment()
+        self._watchdog = watchdog
+        self._notifier = watchdog.notifier
+        self._looking: Iterator[None] | None = None
+        self._to_tell: list[Callable[[], object]] = []
         kinds = {kind.format.name: number for number, kind in programs.kinds.items() if kind.library is None}
         self._started_kind = kinds["process_exec_record"]
         self._ended_kind = kinds["process_exit_record"]
@@ -212,13 +220,11 @@ class Daemon:
         reader = self._programs.reader
         scan = _Timer(self._config.discovery.scan_interval)
         status = _Timer(_STATUS_INTERVAL)
-        watchdog = _Timer(self._notifier.watchdog_interval or float("inf"))
-        if self._config.discovery.enabled:
-            self._tracer.scan()
         self._report(self._config.metrics)
-        self._log.info("gospan is tracing", **self._summary())
-        self._notifier.ready(self._sentence())
-        settle()
+        # Attaching to hundreds of executables may take minutes: neither a boot nor a watchdog should wait for that.
+        self._notifier.ready("looking for programs to trace")
+        self._look()
+        self._when_looked(self._tell_start)
         with selectors.DefaultSelector() as selector:
             selector.register(signals, selectors.EVENT_READ)
             selector.register(reader, selectors.EVENT_READ)
@@ -226,7 +232,7 @@ class Daemon:
             selector.register(self._tracer.watch, selectors.EVENT_READ)
             more = False
             while True:
-                wait = 0.0 if more else self._config.kernel.drain_interval
+                wait = 0.0 if more or self._looking else self._config.kernel.drain_interval
                 ready = {key.fileobj for key, _ in selector.select(wait)}
                 # Some signals only wake the loop (FileWatch).
                 arrived = os.read(signals, 1 << 10) if signals in ready else b""
@@ -241,19 +247,39 @@ class Daemon:
                 more = self._drain()
                 if self._asked in ready:
                     self._answer()
-                if scan.due():
+                if scan.due() and self._looking is None:
+                    self._look()
                     self._look_at_table()
-                    if self._config.discovery.enabled:
-                        self._tracer.scan()
-                        self._tracer.tidy()
-                        give_back()
+                if self._looked():
+                    self._tell()
                 if status.due():
                     self._reporter.tick()
                     self._notifier.status(self._sentence())
                     self._tell_losses()
-                if watchdog.due():
-                    self._notifier.watchdog()
+                self._watchdog.feed()
         return self._stop()
+
+    def _tell_start(self) -> None:
+        self._log.info("gospan is tracing", **self._summary())
+        self._notifier.status(self._sentence())
+        settle()
+
+    def _look(self) -> None:
+        """Begin to look for processes that no event told of, from the start."""
+        self._looking = self._tracer.looking() if self._config.discovery.enabled else iter(())
+
+    def _looked(self) -> bool:
+        """Go on looking for a while; whether that is done now. The loop has other things to do in between."""
+        if self._looking is None:
+            return False
+        until = time.monotonic() + self._config.kernel.drain_interval
+        for _ in self._looking:
+            if time.monotonic() > until:
+                return False
+        self._looking = None
+        self._tracer.tidy()
+        give_back()
+        return True
 
     def reload(self) -> None:
         """Read the configuration again and apply what can be; a bad one changes nothing."""
@@ -269,10 +295,27 @@ class Daemon:
             changed = change(self._config, new)
             self._apply(changed.config)
             self._reload = Reload(time.time(), applied=changed.applied, postponed=changed.postponed)
-            self._log.info(f"the configuration was read again: {changed}")
-            for warning in new.warnings:
-                self._log.warning(warning)
+
+            def tell() -> None:
+                self._log.info(f"the configuration was read again: {changed}")
+                for warning in new.warnings:
+                    self._log.warning(warning)
+                self._notifier.ready(self._sentence())
+
+            self._when_looked(tell)
+            return
         self._notifier.ready(self._sentence())
+
+    def _when_looked(self, tell: Callable[[], object]) -> None:
+        """Have something told when all that is wanted now is attached to."""
+        self._to_tell.append(tell)
+        if self._looking is None:
+            self._tell()
+
+    def _tell(self) -> None:
+        waiting, self._to_tell = self._to_tell, []
+        for tell in waiting:
+            tell()
 
     def _look_at_table(self) -> None:
         """Go by another offset table if one has been installed, or taken back."""
@@ -284,12 +327,13 @@ class Daemon:
         found = tables.in_force()
         resolver, self._reporter.offsets = _resolver(found, self._log)
         changed = self._tracer.resolve_by(resolver)
-        self._log.info(
-            f"the offset table is {found.path} now",
-            generated=f"{found.table.generated:%Y-%m-%dT%H:%M:%SZ}" if found.table else "",
-            attached_anew=changed,
+        self._when_looked(
+            lambda: self._log.info(
+                f"the offset table is {found.path} now",
+                generated=f"{found.table.generated:%Y-%m-%dT%H:%M:%SZ}" if found.table else "",
+                attached_anew=changed,
+            )
         )
-        give_back()
 
     def _apply(self, new: Config) -> None:
         old, self._config = self._config, new
@@ -304,6 +348,7 @@ class Daemon:
         shared = ("discovery", "libraries", "sampler", "resource")
         if any(getattr(new, name) != getattr(old, name) for name in shared):
             self._tracer.reconfigure(new)
+            self._look()
 
     def _drain(self) -> bool:
         """Take records that wait, and say whether there may be more: the loop has other things to do in between.
@@ -411,6 +456,19 @@ class _Timer:
             return False
         self._next = now + self._interval
         return True
+
+
+class _Watchdog:
+    """Tells systemd, when that is due, that the loop is alive."""
+
+    def __init__(self, notifier: Notifier) -> None:
+        self.notifier = notifier
+        self._timer = _Timer(notifier.watchdog_interval or float("inf"))
+
+    def feed(self) -> None:
+        """Be called from wherever work is done: a loop that hangs doesn't get here."""
+        if self._timer.due():
+            self.notifier.watchdog()
 
 
 def _terminals() -> list[int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -71,9 +71,17 @@ class Tracer:
     """Follows processes and files. Everything happens in the thread that drains the records."""
 
     def __init__(
-        self, config: Config, programs: Programs, pipeline: Pipeline, resolver: Resolver, log: Logger
+        self,
+        config: Config,
+        programs: Programs,
+        pipeline: Pipeline,
+        resolver: Resolver,
+        log: Logger,
+        alive: Callable[[], None] = lambda: None,
     ) -> None:
+        """`alive` is called between one executable and the next, where many are gone through at once."""
         self._config = config
+        self._alive = alive
         self._programs = programs
         self._pipeline = pipeline
         self._resolver = resolver
@@ -129,15 +137,27 @@ class Tracer:
 
     def scan(self) -> None:
         """Read /proc for what no event told: processes from before the start, and events that were lost."""
-        alive: set[int] = set()
-        for pid in processes.pids():
-            alive.add(pid)
+        for _ in self.looking():
+            pass
+
+    def looking(self) -> Iterator[None]:
+        """Do what scan() does a process at a time: attaching to many executables can take minutes.
+
+        Records may be handled between one step and the next. After a change of the configuration begin again.
+        """
+        before = dict(self._seen)
+        found = list(processes.pids())
+        for pid in found:
             file = processes.identity(pid)
             if file is not None and self._seen.get(pid) != file:
                 self._gone(pid)
                 self._meet(pid)
-        for pid in self._seen.keys() - alive:
-            self._gone(pid)
+            yield
+        for pid in before.keys() - set(found):
+            if (
+                self._seen.get(pid) == before[pid]
+            ):  # else it is another process, which an event told of meanwhile
+                self._gone(pid)
         if self._selection.by_port:
             self._choose_again()
 
@@ -184,7 +204,10 @@ class Tracer:
             self._pipeline.forget(self._ended.pop(0)[1])
 
     def reconfigure(self, config: Config) -> None:
-        """Go by another configuration from now on. What stays wanted stays attached, and its open spans go on."""
+        """Go by another configuration from now on. What stays wanted stays attached, and its open spans go on.
+
+        A scan finds what is wanted only now.
+        """
         before, self._selection = self._selection, Selection(config)
         self._config = config
         # What new processes are given.
@@ -195,6 +218,7 @@ class Tracer:
                 self._plan_again(executable, libraries_off)
             for key in executable.keys:
                 self._name(executable, key)
+            self._alive()
         self._unwanted.clear()
         self._without_room.clear()
         self._reconsider({file for file, one in self._ignored.items() if one.reason})
@@ -203,13 +227,13 @@ class Tracer:
             choice = self._selection.of_path(executable.path)
             if not executable.processes and choice and not choice.wanted:
                 self._detach(executable, choice.why)
-        self.scan()
+                self._alive()
 
     def resolve_by(self, resolver: Resolver) -> int:
         """Find offsets by another table from now on; give how many files have to be attached anew for it.
 
         Files of which the new table says nothing else stay attached, and their open spans go on. The others get a new
-        slot: programs that are running must not see a layout that is half the old one.
+        slot, by the next scan: programs that are running must not see a layout that is half the old one.
         """
         self._resolver = resolver
         changed = 0
@@ -223,10 +247,9 @@ class Tracer:
             if not plan.same_probes(executable.plan):
                 self._detach(executable, "the offset table says something else of it now")
                 changed += 1
+            self._alive()
         self._roster.forget_ignored_files()
         self._reconsider({file for file, one in self._ignored.items() if one.reason})
-        if self._config.discovery.enabled:
-            self.scan()
         return changed
 
     def close(self) -> None:
@@ -506,10 +529,12 @@ class Tracer:
             if traced is None and choice.wanted:
                 self._gone(pid)
                 self._meet(pid)
+                self._alive()
             elif traced is None:
                 self._left_out[pid] = NotTraced(pid, process.path, choice.why)
             elif not choice.wanted:
                 self._leave(traced, choice.why)
+                self._alive()
             elif choice != traced.choice:
                 self._treat(traced, choice)
 
