@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
@@ -26,7 +20,7 @@ from agent.spans.sinks import Exporters, open_otlp
 from tests.metrics.collector import MetricsCollector, collecting
 from tests.spans.collector import Authority, Collector, make_authority, serving
 from tests.spans.test_export import origin, wait_until
-from tests.support.golang import build
+from tests.support import real_collector
 
 
 def full_span(number: int) -> Span:
@@ -49,8 +43,8 @@ def full_span(number: int) -> Span:
 
 
 @dataclass
-class RealCollector:
-    """A running Collector: its ports, and the collector that gets what it got."""
+class Collecting:
+    """The Collector, and the collectors that get what it got."""
 
     ports: dict[tuple[Protocol, str], int]
     beyond: Collector
@@ -63,86 +57,19 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture(scope="module")
-def collector(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealCollector]:
+def collector(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collecting]:
     directory = tmp_path_factory.mktemp("real")
-    with (
-        serving(Collector()) as beyond,
-        collecting() as metrics,
-        running(authority, beyond, metrics, directory) as real,
-    ):
-        yield real
-
-
-@contextmanager
-def running(
-    authority: Authority, beyond: Collector, metrics: MetricsCollector, directory: Path
-) -> Iterator[RealCollector]:
-    """Start the Collector with receivers of three kinds, each by gRPC and HTTP: plain, TLS, and mutual TLS."""
-    program = build("collector")
-    key, certificate = authority.issue("server")
-    tls = {"cert_file": str(certificate), "key_file": str(key)}
-    kinds: dict[str, dict[str, object]] = {
-        "plain": {},
-        "tls": {"tls": tls},
-        "mutual": {"tls": tls | {"client_ca_file": str(authority.certificate)}},
-    }
-    numbers = iter(_free_ports(len(kinds) * len(Protocol)))
-    ports = {(protocol, kind): next(numbers) for kind in kinds for protocol in Protocol}
-    receivers = {
-        f"otlp/{kind}": {
-            "protocols": {
-                protocol.value.partition("/")[0]: {"endpoint": f"127.0.0.1:{ports[protocol, kind]}"}
-                | settings
-                for protocol in Protocol
-            }
-        }
-        for kind, settings in kinds.items()
-    }
-    signals = {"traces": beyond.port, "metrics": metrics.port}
-    exporters = {
-        f"otlp_grpc/{signal}": {
-            "endpoint": f"127.0.0.1:{port}",
-            "tls": {"insecure": True},
-            "sending_queue": {"enabled": False},
-        }
-        for signal, port in signals.items()
-    }
-    pipelines = {
-        signal: {"receivers": list(receivers), "exporters": [f"otlp_grpc/{signal}"]} for signal in signals
-    }
-    settings = {
-        "receivers": receivers,
-        "exporters": exporters,
-        "service": {"pipelines": pipelines},
-    }
-    # JSON is YAML.
-    (directory / "config.yaml").write_text(json.dumps(settings))
-    with (directory / "log").open("w") as log:
-        process = subprocess.Popen([program, "--config", f"file:{directory}/config.yaml"], stderr=log)
-    try:
-        deadline = time.monotonic() + 60
-        while "Everything is ready" not in (text := (directory / "log").read_text()):
-            assert process.poll() is None, text
-            assert time.monotonic() < deadline, text
-            time.sleep(0.05)
-        yield RealCollector(ports, beyond, metrics)
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Find ports that nobody listens on: the Collector doesn't tell which ones it was given."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [one.getsockname()[1] for one in sockets]
+    with serving(Collector()) as beyond, collecting() as metrics:
+        ports = {"traces": beyond.port, "metrics": metrics.port}
+        with real_collector.running(directory, ports, authority) as real:
+            yield Collecting(real.ports, beyond, metrics)
 
 
 @pytest.mark.parametrize("protocol", list(Protocol))
 @pytest.mark.parametrize("kind", ["plain", "tls", "mutual"])
 @pytest.mark.parametrize("compression", list(Compression))
 def test_it_receives_what_was_sent(
-    collector: RealCollector, authority: Authority, protocol: Protocol, kind: str, compression: Compression
+    collector: Collecting, authority: Authority, protocol: Protocol, kind: str, compression: Compression
 ) -> None:
     scheme = "http" if kind == "plain" else "https"
     settings = Export(
@@ -184,7 +111,7 @@ def test_it_receives_what_was_sent(
 
 
 @pytest.mark.parametrize("protocol", list(Protocol))
-def test_it_receives_metrics(collector: RealCollector, protocol: Protocol) -> None:
+def test_it_receives_metrics(collector: Collecting, protocol: Protocol) -> None:
     duration = Duration([0, 2, *[0] * (len(BOUNDS) - 1)], 0.015)
     points = [
         Point(MEMORY, 70 << 20),
