@@ -36,3 +36,15 @@ struct kafka_producer_record {
 	struct text server, client_id;
 	struct kafka_link link[LINKS_MAX]; /* contexts that came with the messages, put there by the program itself */
 };
+
+struct kafka_consumer_record {
+	struct record_header header;
+	__s64 offset; /* OFFSET_UNKNOWN: there is no message */
+	__s32 partition; /* PARTITION_UNKNOWN */
+	__u8 receiving; /* the span is that of the call which gave the message; else of what is done with it */
+	__u8 failed; /* that call returned an error, and no message */
+	__u8 links; /* of `link`: 0 or 1 */
+	struct go_error error;
+	struct text topic, key, group, server, client_id, tracestate;
+	struct kafka_link link; /* the context that came with the message, where that is not the parent */
+};

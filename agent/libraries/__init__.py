@@ -8,6 +8,7 @@ from agent.libraries.grpc_client import GRPC_CLIENT
 from agent.libraries.grpc_server import GRPC_SERVER
 from agent.libraries.http1_propagation import HTTP1_PROPAGATION
 from agent.libraries.http2_propagation import HTTP2_PROPAGATION
+from agent.libraries.kafka_go_consumer import KAFKA_GO_CONSUMER
 from agent.libraries.kafka_go_producer import KAFKA_GO_PRODUCER
 from agent.libraries.library import Feature, Library, Probe
 from agent.libraries.net_http_client import NET_HTTP_CLIENT
@@ -25,6 +26,7 @@ LIBRARIES: tuple[Library, ...] = (
     GRPC_SERVER,
     GRPC_CLIENT,
     KAFKA_GO_PRODUCER,
+    KAFKA_GO_CONSUMER,
 )
 
 __all__ = ["LIBRARIES", "Feature", "Library", "Probe"]

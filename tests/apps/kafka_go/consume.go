@@ -105,27 +105,12 @@ func readByConn(command Command) ([]Message, error) {
 	conn.SetReadDeadline(time.Now().Add(20 * time.Second))
 	var received []Message
 	for len(received) < command.Count {
-		if command.How == "message" {
-			message, err := conn.ReadMessage(1 << 20)
-			if err != nil {
-				return received, err
-			}
-			received = append(received, incoming(message))
-			callWith(context.Background(), message)
-			continue
-		}
-		batch := conn.ReadBatch(1, 1<<20)
-		for len(received) < command.Count {
-			message, err := batch.ReadMessage()
-			if err != nil {
-				break
-			}
-			received = append(received, incoming(message))
-			callWith(context.Background(), message)
-		}
-		if err := batch.Close(); err != nil {
+		message, err := conn.ReadMessage(1 << 20)
+		if err != nil {
 			return received, err
 		}
+		received = append(received, incoming(message))
+		callWith(context.Background(), message)
 	}
 	return received, nil
 }

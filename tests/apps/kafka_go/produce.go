@@ -41,12 +41,11 @@ func newWriter(command Command) *kafka.Writer {
 		RequiredAcks: kafka.RequireAll,
 		MaxAttempts:  1,
 		Async:        command.How == "async",
+		// One of its own knows of topics that were made a moment ago.
+		Transport: &kafka.Transport{ClientID: command.Client},
 	}
 	if command.How == "hash" {
 		writer.Balancer = &kafka.Hash{}
-	}
-	if command.Client != "" {
-		writer.Transport = &kafka.Transport{ClientID: command.Client}
 	}
 	if command.How == "config" {
 		dialer := &kafka.Dialer{ClientID: command.Client, Timeout: 10 * time.Second}
