@@ -26,6 +26,7 @@ MEASURES: dict[str, Measure] = {
     "hits": load.probe_hits,
     "client": calls.client_span,
     "grpc": calls.grpc_spans,
+    "kafka": calls.kafka_spans,
     "unsampled": calls.unsampled,
     "side-by-side": load.side_by_side,
     "agent": load.agent_costs,

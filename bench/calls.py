@@ -11,7 +11,8 @@ from bench.figures import Figure
 from bench.gospan import Agent, ProgramRuns, program_runs
 from bench.shared import Bench
 from bench.target import BenchError, flood, running
-from tests.support import golang
+from tests.brokers import kafka
+from tests.support import golang, kafka_go
 from tests.support.calls import calling
 from tests.support.grpc import call, program, serving
 
@@ -100,6 +101,40 @@ def grpc_spans(bench: Bench) -> list[Figure]:
             unit="/call",
             method=f"tests/apps/grpc, {_REQUESTS} unary calls over one connection; run_cnt of the programs",
             limit=3,
+        )
+        for side, count in hits.items()
+    ]
+
+
+_MESSAGES = 400
+
+
+def kafka_spans(bench: Bench) -> list[Figure]:
+    """Count the runs of the agent's programs for messages that are sent one by one, and for reading them."""
+    path = Path(shutil.copy(kafka_go.program(), bench.workspace / "kafka_go"))
+    hits = {}
+    with (
+        kafka.running() as broker,
+        kafka_go.running_app(path, broker.address) as app,
+        _agent(bench, path, "always_on") as agent,
+    ):
+        _wait_until_traced(agent, path)
+        topic = app.topic("bench")
+        for side, command in (
+            ("produced", {"op": "produce", "how": "each", "messages": [{"value": "v"}] * _MESSAGES}),
+            ("consumed", {"op": "consume", "how": "only", "count": _MESSAGES}),
+        ):
+            with counted():
+                before = program_runs(agent.pid).runs
+                app.do(topic=topic, **command)
+                hits[side] = (program_runs(agent.pid).runs - before) / _MESSAGES
+    return [
+        Figure(
+            name=f"probe hits, message {side}",
+            value=round(count, 2),
+            unit="/message",
+            method=f"tests/apps/kafka_go, {_MESSAGES} messages one by one, a real Kafka; run_cnt of the programs",
+            limit=3 if side == "produced" else 2,
         )
         for side, count in hits.items()
     ]
