@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -11,10 +11,10 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from agent.kernel.formats import Format
 from agent.spans.go_error import GoError
-from agent.spans.http import parse_authority
+from agent.spans.http import parse_authority, text_of
 from agent.spans.kafka_errors import error_name
 from agent.spans.records import TEXT_CUT
-from agent.spans.template import HEADER, set_attribute
+from agent.spans.template import HEADER, fill, remember, set_attribute
 
 _LENGTH = TEXT_CUT - 1
 
@@ -24,7 +24,8 @@ _LINK = re.compile(r"(link(?:\[\d+\])?)\.span_id")
 class KafkaRecord:
     """How the records of producers and consumers are read (bpf/kafka.h).
 
-    `texts` and `numbers` are the members that repeat from span to span, `own` others that a library wants.
+    `texts` and `numbers` are the members that repeat from span to span, and what is made of them is kept; `own` are
+    others that are wanted, two at least.
     """
 
     def __init__(
@@ -32,34 +33,49 @@ class KafkaRecord:
     ) -> None:
         position = {field.name: index for index, field in enumerate(record.fields)}
         links = [found[1] for found in map(_LINK.fullmatch, position) if found]
-        self.unpack = record.packer.unpack_from
-        self.header = itemgetter(*(position[f"header.{name}"] for name in HEADER))
-        self.numbers = itemgetter(*(position[name] for name in numbers))
-        self.own = itemgetter(*(position[name] for name in own))
+        self._unpack = record.packer.unpack_from
+        self._header = itemgetter(*(position[f"header.{name}"] for name in HEADER))
+        self._numbers = itemgetter(*(position[name] for name in numbers))
+        self._own = itemgetter(*(position[name] for name in own))
         self._texts = itemgetter(
             *(position[f"{name}.{part}"] for name in texts for part in ("offset", "length"))
         )
-        self._key = itemgetter(position["key.offset"], position["key.length"])
-        self._links = itemgetter(
-            position["links"],
+        self._message = itemgetter(
+            *(position[name] for name in ("offset", "key.offset", "key.length", "links")),
             *(position[f"{link}.{name}"] for link in links for name in ("trace_id", "span_id")),
         )
+        self._templates: dict[object, bytes] = {}
 
-    def texts(self, record: bytes, fields: tuple[Any, ...]) -> tuple[bytes, ...]:
-        """The texts, in the order that was asked for."""
+    def begin(
+        self, record: bytes, clock: int, template: Callable[..., bytes]
+    ) -> tuple[bytes, Span, tuple[Any, ...]]:
+        """Give what many spans have in common, encoded; the rest of this one; and the other members asked for.
+
+        `template` makes the former from the texts and the numbers, where they are new; `clock` ns are added to the
+        record's times to make them Unix time.
+        """
+        fields = self._unpack(record)
         places = self._texts(fields)
-        return tuple(
+        texts = tuple(
             record[places[at] : places[at] + (places[at + 1] & _LENGTH)] for at in range(0, len(places), 2)
         )
+        key = texts, self._numbers(fields)
+        common = self._templates.get(key)
+        if common is None:
+            common = template([text_of(text) for text in texts], *key[1])
+            remember(self._templates, key, common)
+        span = Span()
+        fill(span, clock, *self._header(fields))
+        self._describe_message(span, record, fields)
+        return common, span, self._own(fields)
 
-    def describe_message(self, span: Span, record: bytes, fields: tuple[Any, ...], offset: int) -> None:
+    def _describe_message(self, span: Span, record: bytes, fields: tuple[Any, ...]) -> None:
         """Add what is another thing in every message: offset, key, and links to contexts that it carries."""
+        offset, at, length, links, *ids = self._message(fields)
         if offset >= 0:
             set_attribute(span, "messaging.kafka.offset", offset)
-        at, length = self._key(fields)
         if key := _key_of(record[at : at + (length & _LENGTH)], length):
             set_attribute(span, "messaging.kafka.message.key", key)
-        links, *ids = self._links(fields)
         for index in range(links):
             span.links.add(trace_id=ids[2 * index], span_id=ids[2 * index + 1])
 
