@@ -232,6 +232,11 @@ def _in_force(arguments: argparse.Namespace) -> _Found:
     return _Found(found.table, found.path, found.receipt, tables.store)
 
 
+def _age(generated: datetime) -> str:
+    days = (datetime.now(timezone.utc) - generated).days
+    return f"{days} days ago" if days >= 0 else "which is still to come by this machine's clock"
+
+
 @dataclass(frozen=True, slots=True)
 class _Found:
     table: Table
@@ -243,7 +248,6 @@ class _Found:
 def _show(arguments: argparse.Namespace) -> int:
     found = _in_force(arguments)
     table = found.table
-    days = (datetime.now(timezone.utc) - table.generated).days
     out = sys.stdout
     out.write(f"table      {found.path}\n")
     if receipt := found.receipt:
@@ -253,7 +257,7 @@ def _show(arguments: argparse.Namespace) -> int:
         out.write(f"signed by  {receipt.key}\n")
     elif not arguments.table:
         out.write("from       this gospan\n")
-    out.write(f"generated  {table.generated:%Y-%m-%d %H:%M} UTC, {days} days ago\n")
+    out.write(f"generated  {table.generated:%Y-%m-%d %H:%M} UTC, {_age(table.generated)}\n")
     if found.store and found.store.previous.exists():
         former = found.store.receipt(found.store.previous)
         out.write(f"before it  {found.store.previous}{f', from {former.origin}' if former else ''}\n")

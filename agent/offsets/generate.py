@@ -315,12 +315,17 @@ class Generator:
             newest, oldest = self._built(task), self._built(replace(task, by_oldest=True))
             if newest is None:
                 continue
-            known = newest.offsets(wanted)
-            for name, offset in (oldest.offsets(wanted) if oldest else {}).items():
-                if known.setdefault(name, offset) != offset:
-                    raise GenerateError(
-                        f"{task}: the offset of {name} depends on the Go release that builds it"
-                    )
+            known: dict[str, int] = {}
+            for layouts in (newest, oldest):
+                try:
+                    found = layouts.offsets(wanted) if layouts else {}
+                except DisagreementError as error:  # the field came to be wanted after the build
+                    raise GenerateError(f"{task}: {error}; its program has to make that reachable") from None
+                for name, offset in found.items():
+                    if known.setdefault(name, offset) != offset:
+                        raise GenerateError(
+                            f"{task}: the offset of {name} depends on the Go release that builds it"
+                        )
             offsets[arch][version] = known
         return "" if version in offsets[_MAIN] else _NOT_YET
 

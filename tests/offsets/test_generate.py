@@ -187,6 +187,17 @@ def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
     assert one.tasks() == []
 
 
+def test_a_type_that_a_program_does_not_reach_is_told_of(tmp_path: Path) -> None:
+    """Also where it came to be wanted only after the build."""
+    state = State(tmp_path)
+    state.keep(STD, "1.27.4", "amd64", "1.27.4", Layouts({}, {}, {"runtime.schedt": "DWARF"}))
+    wanted = Wanted(frozenset({"runtime.schedt.lock"}), frozenset())
+    with pytest.raises(
+        GenerateError, match=r"^std 1\.27\.4 amd64: .*only the DWARF has .*schedt; its program has"
+    ):
+        generator(std=["1.27.4"], state=state, wanted=wanted).table(DATE)
+
+
 @pytest.mark.usefixtures("made")
 def test_a_misspelt_tag_is_noticed() -> None:
     wanted = Wanted(frozenset({"net/http.Request.Method", "net/http.Request.Methud"}), frozenset())

@@ -37,6 +37,7 @@ def test_from_file_and_back(site: Site, offsets: Offsets, installed: Path, tmp_p
     assert "already in force" in offsets("update", "--from-file", new).out
     shown = offsets("show").out
     assert shown.startswith(f"table      {installed}\nfrom       {new}, ")
+    assert "\ngenerated  2090-02-02 00:00 UTC, which is still to come" in shown
     assert f"before it  {site.root}/previous/offsets.json, from {tmp_path}/old.json\n" in shown
     assert "in force again: of 2090-01-01" in offsets("rollback").out
     assert installed.read_bytes() == OLD
