@@ -10,7 +10,8 @@ struct kafka_go_writer_layout {
 	go_offset writer_transport GO(KAFKA_GO "Writer.Transport");
 	go_offset transport_client_id GO(KAFKA_GO "Transport.ClientID");
 	go_offset address_text GO(KAFKA_GO "networkAddress.address");
-	go_offset partition_number GO(KAFKA_GO "partitionWriter.meta.partition"); /* a type since 0.4.24 or so */
+	go_offset partition_number GO(KAFKA_GO
+				      "partitionWriter.meta.partition"); /* older releases have no such type */
 };
 
 struct {
