@@ -140,11 +140,11 @@ def _build(arguments: argparse.Namespace) -> int:
         toolchains = Toolchains(state.directory / "toolchains", [root.resolve() for root in arguments.goroot])
         generator = Generator(state, toolchains, wanted, PROGRAMS, since, arguments.jobs, only=arguments.only)
         try:
-            tasks = generator.tasks()
+            tasks = generator.tasks() or generator.ends_tasks()
             try:
-                generator.run(tasks, Progress(sys.stderr, len(tasks)).report)
-                tasks = generator.ends_tasks()
-                generator.run(tasks, Progress(sys.stderr, len(tasks)).report)
+                while tasks:
+                    generator.run(tasks, Progress(sys.stderr, len(tasks)).report)
+                    tasks = generator.tasks() or generator.ends_tasks()
             except (KeyboardInterrupt, GenerateError) as error:
                 if not arguments.partial:
                     raise

@@ -104,23 +104,33 @@ class Generator:
 
     def ends_tasks(self) -> list[Task]:
         """What there is to be built once that is done: the first and last version of every range of offsets, for arm64,
-        and of modules by the oldest Go as well.
+        and of modules by the oldest Go as well. To be asked again when that is done, until nothing is left.
 
         Offsets are the same where types have the same sizes, as on these two architectures, and by whatever Go a module
         is built, unless its build constraints ask for that. Where a range has both its ends in common, so has it what
-        lies between. Raises GenerateError.
+        lies between. Beyond a range's end a field may still exist for the oldest Go, which makes the range longer:
+        golang.org/x/net since 0.54 has little left of its own with Go 1.27. Raises GenerateError.
         """
         found: list[Task] = []
         for program in self._asked:
             module = self._module(program, partial=True)
-            ends = {
-                end for ranges in module.fields.values() for one in ranges for end in (one.first, one.last)
+            ranges = [one for ranges in module.fields.values() for one in ranges]
+            ends = {end for one in ranges for end in (one.first, one.last)}
+            beyond = {
+                module.versions[at]
+                for one in ranges
+                for at in (module.versions.index(one.first) - 1, module.versions.index(one.last) + 1)
+                if 0 <= at < len(module.versions)
             }
-            for version in sorted(ends, key=order):
-                if not self._listed(program.module, version):
+            for version in sorted(ends | beyond, key=order):
+                if self._listed(program.module, version):
+                    continue
+                if version in ends:
                     found.append(Task(program, version, _OTHER))
-                    if program.module != STANDARD_LIBRARY:
-                        found += (Task(program, version, arch, by_oldest=True) for arch in ARCHITECTURES)
+                if program.module != STANDARD_LIBRARY:
+                    found.append(Task(program, version, _MAIN, by_oldest=True))
+                    if version in ends:
+                        found.append(Task(program, version, _OTHER, by_oldest=True))
         return [task for task in found if not self._done(task)]
 
     def run(self, tasks: Iterable[Task], report: Callable[[Outcome], None]) -> None:

@@ -24,6 +24,11 @@ func main() {
 	http2.ConfigureServer(server, served)
 	go server.ListenAndServe()
 
+	framer := http2.NewFramer(os.Stdout, os.Stdin)
+	framer.WriteHeaders(http2.HeadersFrameParam{})
+	framer.ReadFrame()
+	hpack.NewEncoder(os.Stdout).WriteField(hpack.HeaderField{})
+
 	client := &http.Client{Transport: &http2.Transport{AllowHTTP: true}}
 	request, err := http.NewRequestWithContext(context.WithValue(context.Background(), kept[0], kept), "GET", "", nil)
 	if err == nil {
