@@ -328,7 +328,9 @@ class Daemon:
         resolver, self._reporter.offsets = _resolver(found, self._log)
         changed = self._tracer.resolve_by(resolver)
         self._when_looked(
-            lambda: self._log.info(
+            lambda: emit(
+                self._log,
+                Event.OFFSETS_UPDATED,
                 f"the offset table is {found.path} now",
                 generated=f"{found.table.generated:%Y-%m-%dT%H:%M:%SZ}" if found.table else "",
                 attached_anew=changed,

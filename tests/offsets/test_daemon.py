@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.log import Event
 from tests.offsets.conftest import Offsets, Site
 from tests.support.daemon import attributes, eventually, running
 from tests.support.golang import REPOSITORY, build
@@ -68,6 +69,7 @@ def test_a_new_table_is_taken_without_a_restart(site: Site, offsets: Offsets, tm
         eventually(lambda: daemon.said(f"the offset table is {site.active} now"), "the new table")
         message = next(one for one in daemon.messages if "the offset table is" in one["message"])
         assert message["attached_anew"] == 1
+        assert message["message_id"] == Event.OFFSETS_UPDATED.value
         assert message["generated"] == "2090-02-02T00:00:00Z"
         get(one)
         eventually(lambda: len(daemon.spans_of(one.pid)) == 2, "a span after it")
