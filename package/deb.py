@@ -29,7 +29,7 @@ _DEPENDS = (
     "libbpf1",
     "libc6 (>= 2.36)",
     "libstdc++6",
-    "init-system-helpers",
+    "init-system-helpers (>= 1.54)",
     "systemd | systemd-standalone-sysusers",
 )
 
@@ -39,6 +39,7 @@ def build(release: Release, output: Path) -> Path:
     tree = BUILD / f"deb-{release.arch}"
     stage(release, tree)
     _copy(_FILES / "rtupdate", tree / "usr/share/python3/runtime.d/gospan.rtupdate", mode=0o755)
+    _copy(_FILES / "lintian-overrides", tree / "usr/share/lintian/overrides/gospan")
     settle(tree, release.epoch)
     _control(release, tree)
     for path in (tree, *tree.rglob("*")):

@@ -18,7 +18,8 @@ GLIBC = 36
 """Debian 12 has glibc 2.36, the oldest of the distributions that are supported."""
 
 # What the build needs (setuptools, and what pip makes of scripts), a compiler, or PyPy (zstandard's second extension,
-# 12 MB a Python): nothing of it is imported.
+# 12 MB a Python), and what rich wants for source code and Markdown, a quarter of all modules: nothing of it is
+# imported.
 _LEFT_OUT = (
     "setuptools*",
     "_distutils_hack",
@@ -27,6 +28,9 @@ _LEFT_OUT = (
     "*/tests",
     "capstone/include",
     "zstandard/_cffi.*",
+    "pygments*",
+    "markdown_it*",
+    "mdurl*",
 )
 # Of the metadata, these name the wheel that a file came from; they differ between Pythons, and pip alone reads them.
 _PIPS_OWN = ("RECORD", "WHEEL", "INSTALLER", "REQUESTED")
