@@ -119,7 +119,7 @@ rpm: dev bpf packages-rpm ## Make build/gospan-*.rpm, for distributions with Pyt
 
 .PHONY: test-package
 test-package: setup dev packages-test packages-vm packages-image ## Install, run, upgrade and purge the package under a real systemd
-	GOSPAN_TEST_PACKAGE=1 $(VENV)/bin/python -m pytest tests/package $(PYTEST_ARGS)
+	GOSPAN_TEST_PACKAGE=$(or $(GOSPAN_TEST_PACKAGE),1) $(VENV)/bin/python -m pytest tests/package $(PYTEST_ARGS)
 
 # --- To look at -------------------------------------------------------------------------------------------------------
 

@@ -1,29 +1,41 @@
-"""Installed, started, reloaded, upgraded and purged, under the systemd of each Debian, in namespaces."""
+"""Installed, started, reloaded, upgraded and purged, under the systemd of each Debian: in namespaces, and in a VM.
+
+In a virtual machine the kernel is the Debian's own. With its emulated processor it takes minutes, so that this is done
+where GOSPAN_TEST_PACKAGE is "all", in fewer steps (lifecycle.py).
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.package import namespace
+from tests.package import everything, namespace
 from tests.package.images import debian
+from tests.support import grpc
 from tests.support.golang import build
+from tests.vm import guest, kernels
 from tests.vm.guest import PROJECT, Result
+from tests.vm.userland import Userland
 
 pytestmark = pytest.mark.kernel
 
-SUITES = ("bookworm", "trixie")
+SUITES = {"bookworm": "6.1", "trixie": "6.12"}
+"""Each Debian, and its kernel."""
+_EMULATED = SUITES if os.environ.get("GOSPAN_TEST_PACKAGE") == "all" else ()
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @pytest.fixture(scope="session")
 def command(debs: Sequence[Path]) -> list[str]:
+    programs = {name: build(name) for name in ("http_server", *everything.SCOPES) if name != "grpc"}
+    programs["grpc"] = grpc.program()
     return [
         *("/usr/bin/python3", "-m", "tests.package.lifecycle"),
         *map(str, debs),
-        str(build("http_server")),
+        *(f"{name}={path}" for name, path in programs.items()),
     ]
 
 
@@ -56,5 +68,19 @@ def test_in_namespaces(suite: str, command: list[str], environment: dict[str, st
             env=environment,
             visible=[PROJECT],
             timeout=300,
+        )
+    )
+
+
+@pytest.mark.parametrize("suite", _EMULATED)
+def test_in_a_virtual_machine(suite: str, command: list[str], environment: dict[str, str]) -> None:
+    passed(
+        guest.run(
+            kernels.fetch(SUITES[suite]),
+            command,
+            systemd=True,
+            land=Userland(debian(suite), visible=(PROJECT,), env=environment),
+            results=guest.RESULTS / f"package-{suite}-machine",
+            timeout=1800,
         )
     )

@@ -79,6 +79,7 @@ def run(
     writable: Sequence[Path] = (),
     results: Path | None = None,
     systemd: bool = False,
+    land: userland.Userland | None = None,
 ) -> Result:
     """Boot `kernel`, run `command` in `cwd` as root, without standard input, and power off.
 
@@ -86,14 +87,15 @@ def run(
     fixed one plus `env`; it has GOSPAN_VM (the kernel's name) and GOSPAN_RESULTS (a directory shared with the
     host: `results`, emptied first; by default build/vm/<kernel>-<arch>). `writable` names further directories
     of the host that the guest may change. `timeout` is in seconds from the start of QEMU, `memory` in MiB.
-    With `systemd` the guest is a Debian 12 booted by systemd, and the command runs when that is done.
+    With `systemd` the guest is a Debian 12 booted by systemd, and the command runs when that is done; with `land`
+    as well it is that one, whose systemd boots it.
 
     A guest that doesn't finish gives a Result without an exit status.
     Raises VmError when it can't be started at all.
     """
     machine = MACHINES[kernel.arch]
     require(machine.qemu, "setpriv")
-    land = userland.of(kernel.arch, PROJECT, systemd=systemd)
+    land = land or userland.of(kernel.arch, PROJECT, systemd=systemd)
     name = f"{kernel.name}-{kernel.arch}{'-systemd' if systemd else ''}"
     directory = (results or RESULTS / name).absolute()
     shutil.rmtree(directory, ignore_errors=True)
