@@ -28,7 +28,8 @@ from tests.support.comparison import compare
 from tests.support.daemon import Daemon, eventually, running
 from tests.support.golang import NEWEST, build
 from tests.support.http import Server, expects_span, send, serving
-from tests.vm import check
+from tests.vm import check, injection
+from tests.vm.complaints import complaints
 
 OLDEST = "1.19.13"
 """Go up to 1.23 has hash maps, since 1.24 Swiss maps; up to 1.26 HTTP/2 is a part of net/http itself."""
@@ -36,10 +37,11 @@ RELEASES = (OLDEST, NEWEST)
 MODES = ("http1", "h2", "h2c")
 REQUESTS = 60
 """In each mode, to each server, with each combination."""
+INJECTIONS = 1000
+"""Requests of the stress in tests/vm/injection.py; those of 10^5 are for runs by hand."""
 FAULTS = "0.1"
 # enum bpf_map_type, linux/bpf.h
 _MAP_TYPES = {BufferKind.RING: 27, BufferKind.PERF: 4}
-_FAULT = re.compile(r"\bWARNING: |\bBUG: |\bOops\b|general protection fault")
 BUFFERS = (BufferKind.RING, BufferKind.PERF)
 
 
@@ -56,6 +58,7 @@ class Combination:
 
 def prepare(arch: str) -> None:
     """Build on the host what guests of this architecture run; there is no compiler in all of them."""
+    injection.prepare(arch)
     build("http_client", go=NEWEST, arch=arch)
     for release in RELEASES:
         build("http_server", go=release, arch=arch)
@@ -74,6 +77,8 @@ def main() -> int:
             failed += 1
             result = f"FAILED: {error}"
         print(f"  {combination}: {result}, {time.monotonic() - began:.1f} s")
+    if injection.wanted():
+        failed += injection.both(requests=INJECTIONS)
     for line in complaints():
         failed += 1
         print(f"  the kernel complains: {line}")
@@ -158,25 +163,6 @@ def _nothing_amiss(daemon: Daemon) -> None:
     """Whatever is refused, skipped or lost, the agent warns of it."""
     said = [one for one in daemon.messages if one.get("level") in ("warning", "error")]
     assert not said, said
-
-
-def complaints() -> Iterator[str]:
-    """What the kernel's log tells of faults in the kernel, such as those that a program may not cause."""
-    log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        while True:
-            try:
-                record = os.read(log, 8192).decode(errors="replace")
-            except BlockingIOError:
-                return
-            except BrokenPipeError:  # older records made way for newer ones: go on with those
-                continue
-            # "priority,number,microseconds,flags;text", Documentation/ABI/testing/dev-kmsg
-            text = record.partition(";")[2].partition("\n")[0]
-            if _FAULT.search(text):
-                yield text
-    finally:
-        os.close(log)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 //
 //	services back | middle -next ADDRESS | front -next ADDRESS [-log FILE]
 //	services load -next ADDRESS -clients N -requests N
+//	services echo
+//	services stress -next ADDRESSES -clients N -requests N -seconds N [-only SHAPE]
 //
 // A service prints the address on which it listens, and serves until its standard input ends. Load prints a JSON line:
 // requests, failures, and a checksum of all responses that doesn't depend on their order.
@@ -30,6 +32,8 @@ var (
 	next     = flag.String("next", "", "the address of the service that comes next")
 	clients  = flag.Int("clients", 1, "requests at a time")
 	requests = flag.Int("requests", 1, "requests in all")
+	seconds  = flag.Int("seconds", 1, "for how long events are listened to")
+	only     = flag.String("only", "", "requests of this shape alone")
 	seen     = flag.String("log", "", "write a line for each request to this file: its id, and its traceparent")
 )
 
@@ -40,6 +44,10 @@ func main() {
 	switch role {
 	case "load":
 		load()
+	case "echo":
+		echo()
+	case "stress":
+		stress()
 	case "front":
 		gin.SetMode(gin.ReleaseMode)
 		router := gin.New()
