@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from agent.kernel.stats import counted
 from bench.figures import Figure
@@ -28,8 +30,14 @@ def client_span(bench: Bench) -> list[Figure]:
     program = Path(shutil.copy(golang.build("http_calls"), bench.workspace / "http_calls"))
     runs = {}
     servers = 0
-    for sampler in ("always_on", "always_off"):
-        with calling(program) as app, _agent(bench, program, sampler) as agent:
+    # By itself, as what it does for other services is another library's.
+    alone = {"GOSPAN_LIBRARIES_DISABLED": "HTTP/1 propagation,HTTP/2 propagation"}
+    for which, sampler, settings in (
+        ("always_on", "always_on", alone),
+        ("always_off", "always_off", alone),
+        ("propagation", "always_on", {}),
+    ):
+        with calling(program) as app, _agent(bench, program, sampler, settings) as agent:
             _wait_until_traced(agent, program)
             app.ask("/handler", 16)
             with counted():
@@ -37,23 +45,25 @@ def client_span(bench: Bench) -> list[Figure]:
                 app.ask("/nothing", _REQUESTS)
                 between = program_runs(agent.pid)
                 app.ask("/handler", _REQUESTS)
-                runs[sampler] = program_runs(agent.pid) - between
+                runs[which] = program_runs(agent.pid) - between
                 servers = 2 * (between - before).runs
     method = (
         f"tests/apps/http_calls, {_REQUESTS} requests over one connection; run_cnt and run_time_ns of the agent's "
         "uprobe programs in /proc/PID/fdinfo"
     )
-    hits = round(
-        (runs["always_on"].runs - servers) / _REQUESTS, 2
-    )  # the end of the connection is a hit as well
     return [
         Figure(
-            name="probe hits, client span",
-            value=hits,
+            name=name,
+            value=round((runs[which].runs - servers) / _REQUESTS, 2),  # a connection's end is a hit as well
             unit="/call",
             method=f"{method}; less those of both servers",
-            limit=2,
-        ),
+            limit=limit,
+        )
+        for name, which, limit in (
+            ("probe hits, client span", "always_on", 2),
+            ("probe hits, client span with its context sent on", "propagation", 3),
+        )
+    ] + [
         _unsampled("BPF time of unsampled, server and client", runs, method),
     ]
 
@@ -145,13 +155,15 @@ def _unsampled(name: str, runs: dict[str, ProgramRuns], method: str) -> Figure:
     return Figure(name=name, value=100 * share, unit="% of sampled", method=method, limit=40)
 
 
-def _agent(bench: Bench, program: Path, sampler: str) -> Agent:
+def _agent(
+    bench: Bench, program: Path, sampler: str, settings: Mapping[str, str] = MappingProxyType({})
+) -> Agent:
     return Agent(
         bench.workspace,
         trace=program,
         sink="otlp",
         endpoint=bench.collector.endpoint,
-        environment={"OTEL_TRACES_SAMPLER": sampler},
+        environment={"OTEL_TRACES_SAMPLER": sampler, **settings},
     )
 
 

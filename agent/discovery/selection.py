@@ -12,6 +12,8 @@ from agent.config import Config, Resources, Rule, Sampling, Selector
 from agent.discovery import processes
 from agent.discovery.ports import listening_ports
 from agent.libraries import LIBRARIES
+from agent.libraries.http1_propagation import HTTP1_PROPAGATION
+from agent.libraries.http2_propagation import HTTP2_PROPAGATION
 from agent.spans.resource import unit_of
 
 _MAX_ENVIRON = 6 << 20
@@ -195,7 +197,17 @@ def _libraries_off(config: Config, rule: Rule | None) -> dict[str, str]:
         enabled, disabled = rule.libraries or (), rule.libraries_disabled or ()
         by_disabled = "libraries_disabled of a rule in discovery.rules"
         by_enabled = "libraries of a rule in discovery.rules"
-    return disabled_libraries(enabled, disabled, by_enabled=by_enabled, by_disabled=by_disabled)
+    off = disabled_libraries(enabled, disabled, by_enabled=by_enabled, by_disabled=by_disabled)
+    sent = config.propagation
+    for library, written, name in (
+        (HTTP1_PROPAGATION, sent.http1, "http1"),
+        (HTTP2_PROPAGATION, sent.http2, "http2"),
+    ):
+        if not written and not sent.connections:
+            off.setdefault(
+                library.name, f"it is turned off by propagation.{name} and propagation.connections"
+            )
+    return off
 
 
 def disabled_libraries(

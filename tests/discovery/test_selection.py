@@ -6,9 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from agent.config import Config, Discovery, Libraries, Resources, Rule, Sampler, Sampling, Selector
+from agent.config import (
+    Config,
+    Discovery,
+    Libraries,
+    Propagation,
+    Resources,
+    Rule,
+    Sampler,
+    Sampling,
+    Selector,
+)
 from agent.discovery.ports import listening_ports
 from agent.discovery.selection import Candidate, Choice, Selection, disabled_libraries
+from agent.libraries.http1_propagation import HTTP1_PROPAGATION
+from agent.libraries.http2_propagation import HTTP2_PROPAGATION
 
 LIBRARY = "net/http server"
 UNIT = "0::/system.slice/system-shop.slice/shop@1.service\n"
@@ -205,3 +217,12 @@ def test_the_ports_of_this_process() -> None:
         assert ports <= listening_ports(os.getpid())
     assert not ports & listening_ports(os.getpid())
     assert listening_ports(2**22 + 1) == frozenset()
+
+
+def test_what_writes_and_joins_nothing_is_off() -> None:
+    def off(propagation: Propagation) -> set[str]:
+        return set(Selection(Config(propagation=propagation)).libraries_off("/x"))
+
+    assert off(Propagation(http1=False, http2=False)) == set()
+    assert off(Propagation(http1=True, http2=False, connections=False)) == {HTTP2_PROPAGATION.name}
+    assert off(Propagation(http1=False, http2=True, connections=False)) == {HTTP1_PROPAGATION.name}
