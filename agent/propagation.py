@@ -45,4 +45,6 @@ def where(settings: Propagation, writing: Feature) -> str:
     wanted = [name for name, on in (("HTTP/1", settings.http1), ("HTTP/2", settings.http2)) if on]
     if not wanted:
         return f"Nothing is written into outgoing requests, as configured; {joined}."
-    return f"Trace context is written into outgoing {' and '.join(wanted)} requests; without it {joined}."
+    return (
+        f"Trace context is written into outgoing {' and '.join(wanted)} requests; where it is not, {joined}."
+    )

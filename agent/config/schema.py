@@ -331,7 +331,7 @@ class Propagation:
     """How the spans of several services become one trace. Writing needs a kernel that isn't locked down."""
 
     http1: bool = key(
-        False, FLAG, "Write traceparent and tracestate into outgoing HTTP/1 requests.", restart=True
+        True, FLAG, "Write traceparent and tracestate into outgoing HTTP/1 requests.", restart=True
     )
     http2: bool = key(False, FLAG, "Write them into outgoing HTTP/2 requests.", restart=True)
     connections: bool = key(
