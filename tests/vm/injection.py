@@ -54,11 +54,13 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def both(*, requests: int, clients: int = 48, seconds: int = 20) -> int:
-    """Run both, print a line for each, and give how many failed."""
+def both(
+    *, requests: int, clients: int = 48, seconds: int = 20, parts: Sequence[str] = ("stress", "services")
+) -> int:
+    """Run the parts, print a line for each, and give how many failed."""
     failed = 0
     load = ("-requests", str(requests), "-clients", str(clients), "-seconds", str(seconds))
-    for what in ("stress", "services"):
+    for what in parts:
         began = time.monotonic()
         try:
             result = stress(load) if what == "stress" else trees()
