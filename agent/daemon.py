@@ -30,6 +30,7 @@ from agent.spans.pipeline import Pipeline
 from agent.spans.records import record_kind
 from agent.spans.rpc import use_names
 from agent.spans.sinks import RecentSpans, Sink, open_sink
+from agent.spans.sql import tell_query_text
 from agent.status.report import OffsetTable, Reload, Reporter
 from agent.status.server import SocketError, StatusServer
 from agent.tracer import Tracer
@@ -68,6 +69,7 @@ def run_daemon(config: Config, log: Logger, reread: Callable[[], Config]) -> int
                 libraries=LIBRARIES,
                 propagation=config.propagation,
                 when_needed=True,
+                constants={"sql_transactions": config.sql.transactions},
             )
             programs = stack.enter_context(loaded)
         except KernelError as error:
@@ -80,6 +82,7 @@ def run_daemon(config: Config, log: Logger, reread: Callable[[], Config]) -> int
         recent = RecentSpans(config.status.recent_spans)
         redact_also(config.http.redact_query)
         use_names(config.rpc.names)
+        tell_query_text(tell=config.sql.query_text)
         pipeline = Pipeline(programs.kinds, [sink.put, recent.put])
         tables = tables_of(config)
         table = tables.fingerprint()

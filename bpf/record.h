@@ -9,6 +9,7 @@ enum record_flags {
 	RECORD_REMOTE_PARENT = 1 << 0, /* the parent came with the request, from outside */
 	RECORD_UNFINISHED = 1 << 1, /* the operation did not return: it panicked, or its goroutine exited */
 	SPAN_REPLACED = 1 << 2, /* never in a record: another library's span stands for this one */
+	SPAN_DATABASE = 1 << 3, /* of database/sql: what the driver does for it is no span of its own */
 };
 
 struct record_header {

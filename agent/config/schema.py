@@ -435,6 +435,21 @@ class Rpc:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sql:
+    """What spans of SQL databases tell."""
+
+    query_text: bool = key(
+        True, FLAG, "Whether spans have the query's text, without the values in it.", restart=True
+    )
+    transactions: bool = key(
+        True,
+        FLAG,
+        "Whether the beginning and the end of a transaction have spans of their own.",
+        restart=True,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
     """Which traces are recorded; decided in the kernel where a trace begins."""
 
@@ -482,6 +497,7 @@ class Settings:
     offsets_update: OffsetsUpdate = field(default_factory=OffsetsUpdate)
     http: Http = field(default_factory=Http)
     rpc: Rpc = field(default_factory=Rpc)
+    sql: Sql = field(default_factory=Sql)
     sampler: Sampling = field(default_factory=Sampling)
     resource: Resources = field(default_factory=Resources)
     metrics: Metrics = field(default_factory=Metrics)

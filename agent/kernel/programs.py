@@ -92,8 +92,10 @@ class Programs:
         libraries: Iterable[Library],
         propagation: Propagation = _DEFAULT,
         when_needed: bool = False,
+        constants: Mapping[str, int | bool] | None = None,
     ) -> Programs:
         """Load everything that this kernel takes; with `when_needed` a library's programs when one is attached.
+        `constants` are what the configuration says to the programs, by the name of their variable.
 
         `refused` says what the kernel didn't take of what was loaded so far.
 
@@ -102,7 +104,7 @@ class Programs:
         backend = features.backend(
             Backend(settings.attach.value) if settings.attach.value != "auto" else None
         )
-        loader = _Loader(features, settings, propagation, backend)
+        loader = _Loader(features, settings, propagation, backend, constants or {})
         try:
             loader.prepare(PROCESS_OBJECT, None)
             process = loader.load(PROCESS_OBJECT)
@@ -246,7 +248,12 @@ class _Loader:
     """Loads one object after the other, with what the ones before brought."""
 
     def __init__(
-        self, features: Features, settings: Kernel, propagation: Propagation, backend: Backend
+        self,
+        features: Features,
+        settings: Kernel,
+        propagation: Propagation,
+        backend: Backend,
+        constants: Mapping[str, int | bool],
     ) -> None:
         self._backend = backend
         self.propagation = propagation
@@ -275,6 +282,7 @@ class _Loader:
             "join_connections": propagation.connections,
             "pid_namespace_dev": 0 if namespace.initial else namespace.dev,
             "pid_namespace_ino": 0 if namespace.initial else namespace.ino,
+            **constants,
         }
         self._shared: dict[str, int] = {}
         self._prepared: dict[str, dict[str, int | bool]] = {}

@@ -1,6 +1,7 @@
 """The Go libraries that can be traced, one module each."""
 
 from agent.libraries.chi import CHI
+from agent.libraries.database_sql import DATABASE_SQL
 from agent.libraries.echo import ECHO
 from agent.libraries.gin import GIN
 from agent.libraries.gorilla_mux import GORILLA_MUX
@@ -27,6 +28,7 @@ LIBRARIES: tuple[Library, ...] = (
     GRPC_CLIENT,
     KAFKA_GO_PRODUCER,
     KAFKA_GO_CONSUMER,
+    DATABASE_SQL,
 )
 
 __all__ = ["LIBRARIES", "Feature", "Library", "Probe"]

@@ -58,6 +58,12 @@ _TEXTS = {
     "EOF": "connection_closed",
     "unexpected EOF": "connection_closed",
     "http: server closed idle connection": "connection_closed",
+    "driver: bad connection": "bad_connection",
+    "invalid connection": "bad_connection",
+    "sql: connection is already closed": "connection_closed",
+    "sql: database is closed": "database_closed",
+    "sql: statement is closed": "statement_closed",
+    "conn closed": "connection_closed",
     "use of closed network connection": "connection_closed",
 }
 

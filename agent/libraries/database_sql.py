@@ -1,0 +1,92 @@
+"""database/sql: one CLIENT span a query, and one for each beginning and end of a transaction."""
+
+from __future__ import annotations
+
+from agent.libraries.library import Feature, Library, Probe
+from agent.spans.resource import SCHEMA_URL
+from agent.spans.sql import sql_encoder
+
+_DB, _STMT, _TX = "database/sql.(*DB)", "database/sql.(*Stmt)", "database/sql.(*Tx)"
+
+DATABASE_SQL = Library(
+    name="database/sql",
+    object="database_sql",
+    schema_url=SCHEMA_URL,
+    records={"sql_record": sql_encoder},
+    probes=(
+        Probe(
+            program="sql_query_start",
+            symbols=(f"{_DB}.queryDC",),
+            gives="the beginning of queries",
+        ),
+        Probe(
+            program="sql_exec_start",
+            symbols=(f"{_DB}.execDC",),
+            gives="the beginning of statements without rows",
+        ),
+        Probe(
+            program="sql_stmt_start",
+            symbols=(f"{_STMT}.QueryContext", f"{_STMT}.ExecContext"),
+            gives="the beginning of prepared statements",
+        ),
+        Probe(
+            program="sql_query_end",
+            symbols=(f"{_DB}.queryDC", f"{_STMT}.QueryContext", f"{_DB}.beginDC"),
+            at="return",
+            gives="the end of queries",
+        ),
+        Probe(
+            program="sql_exec_end",
+            symbols=(f"{_DB}.execDC", f"{_STMT}.ExecContext"),
+            at="return",
+            gives="the end of statements without rows",
+        ),
+        Probe(
+            program="sql_begin_start",
+            symbols=(f"{_DB}.beginDC",),
+            gives="the beginning of transactions",
+        ),
+        Probe(
+            program="sql_commit_start",
+            symbols=(f"{_TX}.Commit",),
+            gives="transactions that are committed",
+        ),
+        Probe(
+            program="sql_rollback_start",
+            symbols=(f"{_TX}.rollback",),
+            gives="transactions that are rolled back",
+        ),
+        Probe(
+            program="sql_tx_end",
+            symbols=(f"{_TX}.Commit", f"{_TX}.rollback"),
+            at="return",
+            gives="the end of transactions",
+        ),
+    ),
+    features=(
+        Feature(what="which calls return", fields=(("runtime.g.stack.hi",),), required=True),
+        Feature(what="db.system.name", fields=(("database/sql.driverConn.ci",),)),
+        Feature(
+            what="db.query.text of prepared statements",
+            fields=(("database/sql.Stmt.query",),),
+            of="sql_stmt_start",
+        ),
+        Feature(
+            what="db.system.name of prepared statements",
+            fields=(
+                (
+                    "database/sql.Stmt.cgds",
+                    "database/sql.Stmt.css",
+                    "database/sql.connStmt.dc",
+                    "database/sql.driverStmt.Locker",
+                ),
+            ),
+            of="sql_stmt_start",
+        ),
+        Feature(
+            what="db.system.name and the parent of the end of transactions",
+            fields=(("database/sql.Tx.dc", "database/sql.Tx.ctx", "database/sql.Tx.done"),),
+            of="sql_commit_start",
+        ),
+    ),
+)

@@ -1,0 +1,3 @@
+module gospan.test/databases
+
+go 1.19
