@@ -14,6 +14,7 @@ from agent.libraries.kafka_go_producer import KAFKA_GO_PRODUCER
 from agent.libraries.library import Feature, Library, Probe
 from agent.libraries.net_http_client import NET_HTTP_CLIENT
 from agent.libraries.net_http_server import NET_HTTP_SERVER
+from agent.libraries.pgx import PGX
 
 LIBRARIES: tuple[Library, ...] = (
     NET_HTTP_SERVER,
@@ -29,6 +30,7 @@ LIBRARIES: tuple[Library, ...] = (
     KAFKA_GO_PRODUCER,
     KAFKA_GO_CONSUMER,
     DATABASE_SQL,
+    PGX,
 )
 
 __all__ = ["LIBRARIES", "Feature", "Library", "Probe"]

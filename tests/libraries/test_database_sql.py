@@ -71,8 +71,22 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         yield one
 
 
+NATIVE = {
+    "native-query": ["SELECT things"],
+    "native-queryrow": ["SELECT things"],
+    "native-exec": ["DELETE things"],
+    "native-commit": ["BEGIN", "INSERT things", "COMMIT"],
+    "native-batch": ["BATCH"],
+    "native-copy": ["COPY things"],
+}
+"""Ways to ask by pgx's own interface, and the spans of a request in each."""
+
+NATIVE_ERRORS = {"native-syntax": "42601", "native-missing": "42P01", "native-twice": "23505"}
+
+
 def databases(servers: dict[str, Server], go: str = NEWEST) -> dict[str, str]:
     found = {driver: servers[kind].dsn(driver) for driver, kind in DRIVERS.items()}
+    found["pgxpool"] = servers["postgresql"].dsn("pgx")
     if go == NEWEST:
         found["sqlite"] = "file::memory:?cache=shared"
     return found
@@ -106,7 +120,7 @@ def test_every_way_to_ask_with_every_release(go: str, servers: dict[str, Server]
     path = program(go)
     with asking(path, databases(servers, go)) as app:
         eventually(lambda: daemon.traces(str(path)), "the program is traced")
-        for driver in databases(servers, go):
+        for driver in (*DRIVERS, "sqlite") if go == NEWEST else DRIVERS:
             check_every_way(daemon, app, driver, servers.get(DRIVERS.get(driver, "")))
             check_errors(daemon, app, driver)
 
@@ -272,3 +286,47 @@ def test_what_the_configuration_turns_off(servers: dict[str, Server], tmp_path: 
     ]  # fmt: skip
     assert not [span for span in made if "db.query.text" in attributes(span)]
     assert number
+
+
+@pytest.mark.parametrize("go", RELEASES)
+def test_pgx_without_database_sql(go: str, servers: dict[str, Server], daemon: Daemon) -> None:
+    path = program(go)
+    server = servers["postgresql"]
+    with asking(path, databases(servers, go)) as app:
+        eventually(lambda: daemon.traces(str(path)), "the program is traced")
+        assert app.ask("native-setup", "pgxpool")[1] == ""
+        for way, names in NATIVE.items():
+            since = len(server.logged())
+            number, error = app.ask(way, "pgxpool")
+            assert error == ""
+            found = spans_of_request(daemon, app, number, len(names))
+            assert [span.name for span in found] == names, way
+            log = [operation(one.text) for one in logged(server, since)]
+            assert len(log) == (2 if way == "native-batch" else len(names)), log
+            for span in found:
+                has = attributes(span)
+                assert (has["db.system.name"], has["db.namespace"]) == ("postgresql", DATABASE)
+                assert (has["server.address"], has["server.port"]) == ("127.0.0.1", server.port)
+                assert "secret" not in has.get("db.query.text", "")
+                assert has.get("db.operation.batch.size") == (2 if way == "native-batch" else None)
+                assert span.status.code == Status.STATUS_CODE_UNSET, has
+        for way, code in NATIVE_ERRORS.items():
+            number, error = app.ask(way, "pgxpool")
+            assert error != ""
+            span = spans_of_request(daemon, app, number, 2 if way == "native-twice" else 1)[-1]
+            assert attributes(span)["db.response.status_code"] == code, error
+
+
+def test_64_callers_of_pgx_at_once(servers: dict[str, Server], daemon: Daemon) -> None:
+    path = program()
+    server = servers["postgresql"]
+    with asking(path, databases(servers)) as app:
+        eventually(lambda: daemon.traces(str(path)), "the program is traced")
+        assert app.ask("native-setup", "pgxpool")[1] == ""
+        since = len(server.logged())
+        ways = ("native-query", "native-queryrow", "native-exec", "native-commit")
+        done = app.ask_at_once([(way, "pgxpool") for way in ways for _ in range(60)], callers=64)
+        assert Counter(done.values()) == Counter(dict.fromkeys(ways, 60))
+        wanted = {number: len(NATIVE[way]) for number, way in done.items()}
+        assert len(logged(server, since)) == sum(wanted.values())
+        check_children(daemon, app, wanted)
