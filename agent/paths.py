@@ -24,6 +24,13 @@ def object_file(name: str) -> Path:
     return built if built.exists() else _LIBRARY / "bpf" / f"{name}.bpf.o"
 
 
+def how_to_have(path: Path | str) -> str:
+    """What to say where a BPF object isn't there."""
+    return (
+        f"the BPF object {path} is missing; `make setup` in the source compiles it, packages bring it along"
+    )
+
+
 def packaged_offsets() -> Path:
     """The offset table that came with the agent."""
     checked_out = _CHECKOUT / "offsets.json"

@@ -38,7 +38,7 @@ from agent.kernel.privileges import lockdown
 from agent.kernel.programs import PROCESS_OBJECT, Programs
 from agent.libraries import LIBRARIES
 from agent.offsets.active import Tables, tables_of
-from agent.paths import object_file, packaged_offsets
+from agent.paths import how_to_have, object_file, packaged_offsets
 
 _EPILOG = """\
 exit status:
@@ -126,8 +126,8 @@ def _programs(found: Features, kernel: Kernel, propagation: Propagation) -> Iter
     names = [PROCESS_OBJECT, *(library.object for library in LIBRARIES)]
     missing = [path for path in map(object_file, names) if not path.exists()]
     for path in missing:
-        text = f"The BPF object {path} is missing; `make setup` in the source compiles it, packages bring it along."
-        yield Finding(PROGRAMS, path.name, Level.FAILURE, text)
+        text = how_to_have(path)
+        yield Finding(PROGRAMS, path.name, Level.FAILURE, f"{text[0].upper()}{text[1:]}.")
     if missing or not found.loading or not found.backends:
         return
     small = dataclasses.replace(kernel, buffer_size=64 << 10, max_in_flight=64, max_executables=1)

@@ -23,7 +23,7 @@ from agent.libraries import LIBRARIES
 from agent.offsets.active import tables_of
 from agent.offsets.resolve import Resolver
 from agent.offsets.table import TableError, load
-from agent.paths import object_file
+from agent.paths import how_to_have, object_file
 from agent.plan import make_plan
 
 _EPILOG = """\
@@ -96,7 +96,5 @@ def object_types() -> dict[str, btf.Btf]:
         except btf.BtfError as error:
             if path.exists():
                 raise CommandError(f"{error}; compile it again by `make bpf`") from None
-            raise CommandError(
-                f"the BPF object {path} is missing; `make setup` in the source compiles it, packages bring it along"
-            ) from None
+            raise CommandError(how_to_have(path)) from None
     return types

@@ -8,6 +8,7 @@ Qualifiers and typedefs are looked through; what a Go offset stands for is a dec
 from __future__ import annotations
 
 import dataclasses
+import errno
 import functools
 import struct
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,6 +16,7 @@ from typing import TypeAlias
 
 from agent.kernel import libbpf
 from agent.kernel.errors import KernelError
+from agent.paths import how_to_have
 
 
 class BtfError(ValueError):
@@ -306,6 +308,8 @@ def read(path: str) -> Btf:
         try:
             handle = libbpf.object_open(path)
         except KernelError as error:
+            if error.errno == errno.ENOENT:
+                raise BtfError(how_to_have(path)) from None
             why = messages[-1].removeprefix("libbpf: ") if messages else str(error)
             raise BtfError(f"{path} is no BPF object that can be read: {why}") from None
         data = libbpf.object_types(handle)
