@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -62,8 +63,10 @@ class NoRoomError(KernelError):
 class Executables:
     """Attaches plans to files, and takes the probes off again."""
 
-    def __init__(self, programs: Programs, slots: int) -> None:
+    def __init__(self, programs: Programs, slots: int, alive: Callable[[], None] = lambda: None) -> None:
+        """`alive` is called between one library and the next: the first program with one has it loaded."""
         self._programs = programs
+        self._alive = alive
         self._free = list(range(slots - 1, -1, -1))
         self._attached: dict[FileIdentity, Executable] = {}
 
@@ -105,6 +108,7 @@ class Executables:
 
     def _attach_library(self, slot: int, library: LibraryPlan, path: str, off: list[Off]) -> list[Attachment]:
         """Attach one library: all of its required probes, or none and a KernelError."""
+        self._alive()
         name = library.library.object
         places: dict[str, list[int]] = {}
         for planned in library.probes:

@@ -79,7 +79,7 @@ class Tracer:
         log: Logger,
         alive: Callable[[], None] = lambda: None,
     ) -> None:
-        """`alive` is called between one executable and the next, where many are gone through at once."""
+        """`alive` is called between executables, where many are gone through, and libraries of one."""
         self._config = config
         self._alive = alive
         self._programs = programs
@@ -89,7 +89,7 @@ class Tracer:
         self._host = Host.read()
         self._watch = FileWatch()
         self._watched: dict[int, Executable] = {}
-        self._executables = Executables(programs, config.kernel.max_executables)
+        self._executables = Executables(programs, config.kernel.max_executables, alive)
         self._ignored: dict[FileIdentity, Ignored] = {}
         self._unwanted: dict[FileIdentity, None] = {}
         self._without_room: set[FileIdentity] = set()
