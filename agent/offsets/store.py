@@ -161,7 +161,8 @@ class Store:
     def _link(self, name: str, directory: Path) -> None:
         new = self.root / f".{name}"
         new.unlink(missing_ok=True)
-        new.symlink_to(directory.relative_to(self.root.resolve()))
+        # Both resolved: systemd gives a service with DynamicUser= a link to its directory (systemd.exec(5)).
+        new.symlink_to(directory.resolve().relative_to(self.root.resolve()))
         new.replace(self.root / name)
         _sync(self.root)
 

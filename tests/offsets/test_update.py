@@ -51,6 +51,18 @@ def test_from_file_and_back(site: Site, offsets: Offsets, installed: Path, tmp_p
     assert len(list((site.root / "tables").iterdir())) <= 2
 
 
+def test_in_a_directory_behind_a_link(site: Site, offsets: Offsets, tmp_path: Path) -> None:
+    """As systemd has it for a service whose user exists only meanwhile: /var/lib/private/gospan-offsets."""
+    (tmp_path / "private").mkdir()
+    site.root.symlink_to("private")
+    for number, table in enumerate((OLD, NEW)):
+        done = offsets("update", "--from-file", site.write(tmp_path / f"{number}.json", table))
+        assert (done.status, done.err) == (0, "")
+        assert site.active.read_bytes() == table
+    assert offsets("rollback").status == 0
+    assert site.active.read_bytes() == OLD
+
+
 def test_before_the_first_update_there_was_gospans_own(offsets: Offsets, installed: Path) -> None:
     assert f"{REPOSITORY}/offsets.json is in force again" in offsets("rollback").out
     assert not installed.exists()
