@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.package import everything
+from tests.package import everything, scheduled
 from tests.package.system import (
     EMULATED,
     Unexpected,
@@ -266,6 +266,14 @@ def reloads(world: World) -> None:
     DROP_IN.unlink()
 
 
+def fetches_offsets(world: World) -> None:
+    """A table of offsets is fetched on a schedule, by a user without rights, and taken by the daemon that runs."""
+    pid = main_pid()
+    scheduled.fetch_by_timer(time.time())
+    expect(main_pid() == pid, "without a restart")
+    world.traced()
+
+
 def is_watched(world: World) -> None:
     """A daemon that works is left alone; one that hangs is killed and started again."""
     drop_in = Path("/run/systemd/system/gospan.service.d/watchdog.conf")
@@ -340,6 +348,7 @@ STEPS: tuple[Callable[[World], None], ...] = (
     keeps_secrets,
     waits_for_the_collector,
     reloads,
+    fetches_offsets,
     is_watched,
     comes_back,
     upgrades,
