@@ -70,12 +70,17 @@ static __always_inline void tcp_address_of(struct tcp_address *to, const struct 
 		tcp_address_read(to, go, address.data);
 }
 
-/* The code in the message (google.rpc.Status) at `message`. */
+/* The code in the message (google.rpc.Status) at `message`. What cannot be read has never been written to, since its page
+ * is not there: the one status that all calls without an error share is made of zeros. */
 static __always_inline __u32 message_code(const struct grpc_layout *go, __u64 message)
 {
 	__u32 code = 0;
 
-	return go_read_field(&code, sizeof(code), message, go->message_code) ? code : GRPC_CODE_UNKNOWN;
+	if (go->message_code == GO_UNKNOWN || (__s64)message <= 0)
+		return GRPC_CODE_UNKNOWN;
+	/* The helper zeroes what it was to fill where it fails. */
+	bpf_probe_read_user(&code, sizeof(code), (const void *)(message + go->message_code));
+	return code;
 }
 
 /* The code of a *status.Status; nil is OK (status.go, Code). */
