@@ -110,7 +110,7 @@ test-vm: setup dev packages-test packages-vm ## Run the agent on other kernels, 
 # --- Packages ---------------------------------------------------------------------------------------------------------
 
 .PHONY: deb
-deb: dev bpf ## Make build/gospan_*.deb for Debian 12 and later and Ubuntu 24.04 and later
+deb: dev bpf ## Make build/gospan_*.deb for Debian 12 and later (Ubuntu 24.04: not tried)
 	@$(VENV)/bin/python -m package deb $(PACKAGE_ARGS)
 
 .PHONY: rpm

@@ -1,4 +1,4 @@
-"""A .deb of the staged tree: for Debian 12 and later and Ubuntu 24.04 and later."""
+"""A .deb of the staged tree: for Debian 12 and later; Ubuntu 24.04 has what it depends on, but was not tried."""
 
 from __future__ import annotations
 
