@@ -114,10 +114,10 @@ class Generator:
         found: list[Task] = []
         for program in self._asked:
             module = self._module(program, partial=True)
-            ranges = [one for ranges in module.fields.values() for one in ranges]
-            ends = {end for one in ranges for end in (one.first, one.last)}
+            ends = _ends(module)
             beyond = {
                 module.versions[at]
+                for ranges in module.fields.values()
                 for one in ranges
                 for at in (module.versions.index(one.first) - 1, module.versions.index(one.last) + 1)
                 if 0 <= at < len(module.versions)
@@ -205,11 +205,14 @@ class Generator:
         return old is not None and (version in old or version in _settled(old))
 
     def _old(self, module: str) -> Module | None:
-        """What there is to go on from: a module that lacks a field has to be built anew, every version of it."""
+        """What there is to go on from. A module that lacks a field has to be built anew, every version of it; one that
+        is unfinished goes on from the state, which has more.
+        """
         old = self.since.modules.get(module) if self.since else None
         if old is None or not of_module(self.wanted, module, self.programs).names <= old.fields.keys():
             return None
-        return old
+        unfinished = _NOT_YET in old.unavailable.values() or not _ends(old) <= set(old.arm64)
+        return None if unfinished else old
 
     def _done(self, task: Task) -> bool:
         return self._left(task) is None
@@ -345,6 +348,11 @@ def _take_over(old: Module, wanted: Wanted, offsets: Mapping[str, dict[str, dict
         for version in versions:
             found = {name: old.offset(name, version, arch) for name in wanted.names}
             offsets[arch][version] = {name: one for name, one in found.items() if one is not None}
+
+
+def _ends(module: Module) -> set[str]:
+    """The first and the last version of every range."""
+    return {end for ranges in module.fields.values() for one in ranges for end in (one.first, one.last)}
 
 
 def _settled(old: Module) -> dict[str, str]:

@@ -121,6 +121,19 @@ def test_going_on_from_an_unfinished_table_finishes_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("made")
+def test_going_on_from_a_table_without_arm64_builds_that(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    for version in ("1.23.12", "1.27.4"):
+        layouts = STATE.layouts(STD, version, "amd64", version)
+        assert layouts is not None
+        state.keep(STD, version, "amd64", version, layouts)
+    unfinished = generator(std=["1.23.12", "1.27.4"], state=state).table(DATE)
+    more = generator(std=["1.23.12", "1.27.4"], since=unfinished, state=state)
+    assert more.tasks() == []
+    assert {task.arch for task in more.ends_tasks()} == {"arm64"}
+
+
+@pytest.mark.usefixtures("made")
 def test_a_module_of_which_a_field_is_new_is_made_anew(tmp_path: Path) -> None:
     method = Wanted(frozenset({"net/http.Request.Method"}), frozenset())
     versions = ["1.23.12", "1.27.4"]
