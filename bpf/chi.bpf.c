@@ -13,12 +13,7 @@ struct chi_layout {
 	go_offset v4_route_pattern GO("github.com/go-chi/chi.Context.routePattern");
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 256);
-	__type(key, __u32); /* struct process.slot */
-	__type(value, struct chi_layout);
-} chi_layouts SEC(".maps");
+LAYOUTS(chi_layouts, struct chi_layout);
 
 /* func (n *node) FindRoute(rctx *Context, method methodTyp, path string) (*node, endpoints, http.Handler), called by
  * routeHTTP: once for each router on the way. */

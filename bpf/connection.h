@@ -19,12 +19,7 @@ struct connection_layout {
 	go_address tcp_address GO_ITAB("*net.TCPAddr", "net.Addr");
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 256);
-	__type(key, __u32); /* struct process.slot */
-	__type(value, struct connection_layout);
-} connection_layouts SEC(".maps");
+LAYOUTS(connection_layouts, struct connection_layout);
 
 struct connection_note {
 	struct trace_context context;

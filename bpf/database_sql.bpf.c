@@ -20,12 +20,7 @@ struct database_sql_layout {
 	go_offset tx_done GO("database/sql.Tx.done");
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 256);
-	__type(key, __u32); /* struct process.slot */
-	__type(value, struct database_sql_layout);
-} database_sql_layouts SEC(".maps");
+LAYOUTS(database_sql_layouts, struct database_sql_layout);
 
 RECORD(sql_record);
 

@@ -11,12 +11,7 @@ struct echo_layout {
 	go_offset v5_path GO("github.com/labstack/echo/v5.Context.path");
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 256);
-	__type(key, __u32); /* struct process.slot */
-	__type(value, struct echo_layout);
-} echo_layouts SEC(".maps");
+LAYOUTS(echo_layouts, struct echo_layout);
 
 static __always_inline void find(struct pt_regs *ctx, int version, __u64 context, __u64 given)
 {

@@ -10,12 +10,7 @@ struct gin_layout {
 	go_offset context_full_path GO("github.com/gin-gonic/gin.Context.fullPath"); /* since 1.5.0 */
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 256);
-	__type(key, __u32); /* struct process.slot */
-	__type(value, struct gin_layout);
-} gin_layouts SEC(".maps");
+LAYOUTS(gin_layouts, struct gin_layout);
 
 /* func (engine *Engine) handleHTTPRequest(c *Context): again for the same Context by HandleContext. */
 SEC("uprobe/github.com/gin-gonic/gin.(*Engine).handleHTTPRequest")

@@ -51,12 +51,7 @@ struct runtime_layout {
 	__u64 types GO_ADDRESS("types");
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 256);
-	__type(key, __u32); /* struct process.slot */
-	__type(value, struct runtime_layout);
-} runtime_layouts SEC(".maps");
+LAYOUTS(runtime_layouts, struct runtime_layout);
 
 /* ABIInternal's integer registers, in the order in which arguments are assigned to them; the goroutine; and the
  * closure context. cmd/compile/abi-internal.md; unchanged from Go 1.17 to 1.27. */

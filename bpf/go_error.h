@@ -9,12 +9,7 @@ struct go_error_layout {
 	go_offset syscall_error_err GO("os.SyscallError.Err");
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 256);
-	__type(key, __u32); /* struct process.slot */
-	__type(value, struct go_error_layout);
-} go_error_layouts SEC(".maps");
+LAYOUTS(go_error_layouts, struct go_error_layout);
 
 #define ERROR_TEXT_MAX 64
 #define ERROR_MAX      (2 * TYPE_NAME_MAX + ERROR_TEXT_MAX) /* all texts of an error at once */

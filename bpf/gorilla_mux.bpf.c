@@ -18,12 +18,7 @@ struct gorilla_mux_layout {
 	go_offset url_path GO("net/url.URL.Path");
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 256);
-	__type(key, __u32); /* struct process.slot */
-	__type(value, struct gorilla_mux_layout);
-} gorilla_mux_layouts SEC(".maps");
+LAYOUTS(gorilla_mux_layouts, struct gorilla_mux_layout);
 
 static __always_inline bool ends_in_slash(const struct go_string *text)
 {

@@ -17,12 +17,7 @@ struct grpc_layout {
 	go_offset tcp_port GO("net.TCPAddr.Port");
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 256);
-	__type(key, __u32); /* struct process.slot */
-	__type(value, struct grpc_layout);
-} grpc_layouts SEC(".maps");
+LAYOUTS(grpc_layouts, struct grpc_layout);
 
 #define GRPC_CODE_UNKNOWN  0xffffffff /* no status could be read */
 #define GRPC_UNIMPLEMENTED 12

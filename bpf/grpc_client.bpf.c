@@ -24,12 +24,7 @@ struct grpc_client_layout {
 	go_offset error_message GO("google.golang.org/grpc/internal/status.Error.e");
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 256);
-	__type(key, __u32); /* struct process.slot */
-	__type(value, struct grpc_client_layout);
-} grpc_client_layouts SEC(".maps");
+LAYOUTS(grpc_client_layouts, struct grpc_client_layout);
 
 #define ERRORS_MAX 4 /* an error, and those that it wraps */
 
@@ -85,13 +80,7 @@ struct {
 	__type(value, struct grpc_client_request);
 } grpc_stream_requests SEC(".maps");
 
-/* What a new entry is made from; it is too large for the stack. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct grpc_client_request);
-} grpc_client_empty_request SEC(".maps");
+EMPTY_ENTRY(grpc_client_empty_request, struct grpc_client_request);
 
 static __always_inline struct grpc_client_key request_key(const struct hit *hit, __u32 depth)
 {
@@ -102,17 +91,7 @@ static __always_inline struct grpc_client_key request_key(const struct hit *hit,
 
 static __always_inline struct grpc_client_request *request_find_or_add(const struct grpc_client_key *key)
 {
-	struct grpc_client_request *request = bpf_map_lookup_elem(&grpc_client_requests, key);
-	__u32 zero = 0;
-	void *empty;
-
-	if (request)
-		return request;
-	empty = bpf_map_lookup_elem(&grpc_client_empty_request, &zero);
-	if (!empty)
-		return NULL;
-	bpf_map_update_elem(&grpc_client_requests, key, empty, BPF_ANY);
-	return bpf_map_lookup_elem(&grpc_client_requests, key);
+	return find_or_add(&grpc_client_requests, &grpc_client_empty_request, key);
 }
 
 static __always_inline const struct grpc_client_layout *layout_of(const struct hit *hit)
@@ -276,13 +255,8 @@ static __always_inline void errors_note(const struct hit *hit, struct grpc_clien
 static __always_inline void client_submit(struct pt_regs *ctx, const struct hit *hit, const struct span *span,
 					  struct grpc_client_request *entry)
 {
-	__u64 length;
-
 	span_record(hit, span, &entry->record.header);
-	length = entry->record.header.length;
-	asm volatile("" : "+r"(length));
-	if (length <= RECORD_MAX)
-		submit(ctx, &entry->record, length, false);
+	record_submit(ctx, &entry->record.header, RECORD_MAX);
 }
 
 /* The call that returns here. */

@@ -26,12 +26,7 @@ struct grpc_server_layout {
 	go_distance metadata_key GO_TYPE("google.golang.org/grpc/metadata.mdIncomingKey");
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 256);
-	__type(key, __u32); /* struct process.slot */
-	__type(value, struct grpc_server_layout);
-} grpc_server_layouts SEC(".maps");
+LAYOUTS(grpc_server_layouts, struct grpc_server_layout);
 
 struct grpc_server_record {
 	struct record_header header;
@@ -69,27 +64,11 @@ struct {
 	__type(value, struct grpc_server_request);
 } grpc_server_requests SEC(".maps");
 
-/* What a new entry is made from; it is too large for the stack. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct grpc_server_request);
-} grpc_server_empty_request SEC(".maps");
+EMPTY_ENTRY(grpc_server_empty_request, struct grpc_server_request);
 
 static __always_inline struct grpc_server_request *request_find_or_add(const struct goroutine_key *key)
 {
-	struct grpc_server_request *request = bpf_map_lookup_elem(&grpc_server_requests, key);
-	__u32 zero = 0;
-	void *empty;
-
-	if (request)
-		return request;
-	empty = bpf_map_lookup_elem(&grpc_server_empty_request, &zero);
-	if (!empty)
-		return NULL;
-	bpf_map_update_elem(&grpc_server_requests, key, empty, BPF_ANY);
-	return bpf_map_lookup_elem(&grpc_server_requests, key);
+	return find_or_add(&grpc_server_requests, &grpc_server_empty_request, key);
 }
 
 #define VALUE_CONTEXTS 10 /* looked at: what interceptors of the transport (tap, stats) may put around the metadata */
@@ -217,14 +196,10 @@ static __always_inline void server_end(struct pt_regs *ctx, const struct hit *hi
 				       struct span *span, struct grpc_server_request *entry)
 {
 	struct grpc_server_record *record = &entry->record;
-	__u64 length;
 
 	if (span->context.flags & TRACE_FLAG_SAMPLED) {
 		span_record(hit, span, &record->header);
-		length = record->header.length;
-		asm volatile("" : "+r"(length));
-		if (length <= RECORD_MAX)
-			submit(ctx, record, length, false);
+		record_submit(ctx, &record->header, RECORD_MAX);
 	}
 	span_pop(goroutine, span);
 	bpf_map_delete_elem(&grpc_server_requests, &hit->key);

@@ -18,12 +18,7 @@ struct http1_propagation_layout {
 	go_address write_header GO_PLACE("net/http.(*transferWriter).writeHeader");
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 256);
-	__type(key, __u32); /* struct process.slot */
-	__type(value, struct http1_propagation_layout);
-} http1_propagation_layouts SEC(".maps");
+LAYOUTS(http1_propagation_layouts, struct http1_propagation_layout);
 
 /* A header line, as net/http writes it. */
 struct traceparent_line {

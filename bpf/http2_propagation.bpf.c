@@ -39,12 +39,7 @@ struct http2_propagation_layout {
 	go_address x_write_headers GO_PLACE("golang.org/x/net/http2.(*Framer).WriteHeaders");
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 256);
-	__type(key, __u32); /* struct process.slot */
-	__type(value, struct http2_propagation_layout);
-} http2_propagation_layouts SEC(".maps");
+LAYOUTS(http2_propagation_layouts, struct http2_propagation_layout);
 
 /* Where the parts of a client's connection lie, in either of the packages. */
 struct http2_fields {

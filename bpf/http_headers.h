@@ -24,12 +24,7 @@ struct header_map_layout {
 	go_offset group_elem_stride GO_MAP("net/http.Header", "elem_stride");
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 256);
-	__type(key, __u32); /* struct process.slot */
-	__type(value, struct header_map_layout);
-} header_map_layouts SEC(".maps");
+LAYOUTS(header_map_layouts, struct header_map_layout);
 
 #define GROUP_SLOTS 8 /* entries in a group, and in a bucket of old: fixed in every Go version */
 #define GROUPS_MAX  64 /* looked at: far over 100 headers in any map */
@@ -131,27 +126,11 @@ struct {
 	__type(value, struct header_scan);
 } header_scans SEC(".maps");
 
-/* What a new entry is made from. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct header_scan);
-} empty_header_scan SEC(".maps");
+EMPTY_ENTRY(empty_header_scan, struct header_scan);
 
 static __always_inline struct header_scan *header_scan_of(const struct goroutine_key *key)
 {
-	struct header_scan *scan = bpf_map_lookup_elem(&header_scans, key);
-	__u32 zero = 0;
-	void *empty;
-
-	if (scan)
-		return scan;
-	empty = bpf_map_lookup_elem(&empty_header_scan, &zero);
-	if (!empty)
-		return NULL;
-	bpf_map_update_elem(&header_scans, key, empty, BPF_ANY);
-	return bpf_map_lookup_elem(&header_scans, key);
+	return find_or_add(&header_scans, &empty_header_scan, key);
 }
 
 /* Which of the headers has this name; HEADERS where none has. */

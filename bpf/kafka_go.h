@@ -21,12 +21,7 @@ struct kafka_go_layout {
 	go_offset connection_client_id GO(KAFKA_GO "Conn.clientID");
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 256);
-	__type(key, __u32); /* struct process.slot */
-	__type(value, struct kafka_go_layout);
-} kafka_go_layouts SEC(".maps");
+LAYOUTS(kafka_go_layouts, struct kafka_go_layout);
 
 /* protocol.Header: {Key string; Value []byte}. */
 #define HEADER_WORDS 5
@@ -59,27 +54,11 @@ struct {
 	__type(value, struct kafka_go_scan);
 } kafka_go_scans SEC(".maps");
 
-/* What a new entry is made from. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct kafka_go_scan);
-} empty_kafka_go_scan SEC(".maps");
+EMPTY_ENTRY(empty_kafka_go_scan, struct kafka_go_scan);
 
 static __always_inline struct kafka_go_scan *kafka_go_scan_of(const struct goroutine_key *key)
 {
-	struct kafka_go_scan *scan = bpf_map_lookup_elem(&kafka_go_scans, key);
-	__u32 zero = 0;
-	void *empty;
-
-	if (scan)
-		return scan;
-	empty = bpf_map_lookup_elem(&empty_kafka_go_scan, &zero);
-	if (!empty)
-		return NULL;
-	bpf_map_update_elem(&kafka_go_scans, key, empty, BPF_ANY);
-	return bpf_map_lookup_elem(&kafka_go_scans, key);
+	return find_or_add(&kafka_go_scans, &empty_kafka_go_scan, key);
 }
 
 static __always_inline const struct kafka_go_layout *kafka_go_layout_of(const struct hit *hit)

@@ -16,12 +16,7 @@ struct kafka_go_reader_layout {
 	go_offset dialer_client_id GO(KAFKA_GO "Dialer.ClientID");
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 256);
-	__type(key, __u32); /* struct process.slot */
-	__type(value, struct kafka_go_reader_layout);
-} kafka_go_reader_layouts SEC(".maps");
+LAYOUTS(kafka_go_reader_layouts, struct kafka_go_reader_layout);
 
 RECORD(kafka_consumer_record);
 
@@ -43,27 +38,11 @@ struct {
 	__type(value, struct kafka_go_message);
 } kafka_go_messages SEC(".maps");
 
-/* What a new entry is made from; it is too large for the stack. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct kafka_go_message);
-} kafka_go_empty_message SEC(".maps");
+EMPTY_ENTRY(kafka_go_empty_message, struct kafka_go_message);
 
 static __always_inline struct kafka_go_message *message_find_or_add(const struct goroutine_key *key)
 {
-	struct kafka_go_message *message = bpf_map_lookup_elem(&kafka_go_messages, key);
-	__u32 zero = 0;
-	void *empty;
-
-	if (message)
-		return message;
-	empty = bpf_map_lookup_elem(&kafka_go_empty_message, &zero);
-	if (!empty)
-		return NULL;
-	bpf_map_update_elem(&kafka_go_messages, key, empty, BPF_ANY);
-	return bpf_map_lookup_elem(&kafka_go_messages, key);
+	return find_or_add(&kafka_go_messages, &kafka_go_empty_message, key);
 }
 
 /* Close a span, and send its record. In this order: Linux 5.10 forgets the bound of a length that has to leave its
@@ -72,17 +51,13 @@ static __always_inline void message_submit(struct pt_regs *ctx, const struct hit
 					   struct span *span, struct kafka_go_message *message)
 {
 	bool sampled = span->context.flags & TRACE_FLAG_SAMPLED;
-	__u64 length;
 
 	if (sampled)
 		span_record(hit, span, &message->record.header);
 	span_pop(goroutine, span);
 	if (!sampled)
 		return;
-	length = message->record.header.length;
-	asm volatile("" : "+r"(length));
-	if (length <= RECORD_MAX)
-		submit(ctx, &message->record, length, false);
+	record_submit(ctx, &message->record.header, RECORD_MAX);
 }
 
 /* The goroutine is done with the message that it was given last. Spans of calls have the depth of their stack, this one

@@ -14,12 +14,7 @@ struct kafka_go_writer_layout {
 				      "partitionWriter.meta.partition"); /* older releases have no such type */
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 256);
-	__type(key, __u32); /* struct process.slot */
-	__type(value, struct kafka_go_writer_layout);
-} kafka_go_writer_layouts SEC(".maps");
+LAYOUTS(kafka_go_writer_layouts, struct kafka_go_writer_layout);
 
 RECORD(kafka_producer_record);
 
@@ -42,27 +37,11 @@ struct {
 	__type(value, struct kafka_go_call);
 } kafka_go_calls SEC(".maps");
 
-/* What a new entry is made from; it is too large for the stack. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct kafka_go_call);
-} kafka_go_empty_call SEC(".maps");
+EMPTY_ENTRY(kafka_go_empty_call, struct kafka_go_call);
 
 static __always_inline struct kafka_go_call *call_find_or_add(const struct goroutine_key *key)
 {
-	struct kafka_go_call *call = bpf_map_lookup_elem(&kafka_go_calls, key);
-	__u32 zero = 0;
-	void *empty;
-
-	if (call)
-		return call;
-	empty = bpf_map_lookup_elem(&kafka_go_empty_call, &zero);
-	if (!empty)
-		return NULL;
-	bpf_map_update_elem(&kafka_go_calls, key, empty, BPF_ANY);
-	return bpf_map_lookup_elem(&kafka_go_calls, key);
+	return find_or_add(&kafka_go_calls, &kafka_go_empty_call, key);
 }
 
 static __always_inline void record_begin(struct kafka_producer_record *record, __u32 messages)
@@ -301,7 +280,6 @@ static __always_inline int call_end(struct pt_regs *ctx, struct go_interface err
 	struct kafka_go_call *call;
 	struct span *span;
 	struct hit hit;
-	__u64 length;
 
 	if (!hit_begin(&hit, ctx) || !hit.goroutine)
 		return 0;
@@ -320,10 +298,7 @@ static __always_inline int call_end(struct pt_regs *ctx, struct go_interface err
 			go_error_append(&hit, record, RECORD_MAX, &record->error, first_error(&hit, error));
 		else if (over_connection)
 			record->offset = GO_ARG_3(ctx);
-		length = record->header.length;
-		asm volatile("" : "+r"(length));
-		if (length <= RECORD_MAX)
-			submit(ctx, record, length, false);
+		record_submit(ctx, &record->header, RECORD_MAX);
 	}
 	span_pop(goroutine, span);
 	return 0;

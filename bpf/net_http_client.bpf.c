@@ -27,12 +27,7 @@ struct http_client_layout {
 	go_offset response_request GO("net/http.Response.Request");
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 256);
-	__type(key, __u32); /* struct process.slot */
-	__type(value, struct http_client_layout);
-} http_client_layouts SEC(".maps");
+LAYOUTS(http_client_layouts, struct http_client_layout);
 
 struct http_client_record {
 	struct record_header header;
@@ -75,27 +70,11 @@ struct {
 	__type(value, struct http_client_request);
 } http_client_requests SEC(".maps");
 
-/* What a new entry is made from; it is too large for the stack. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct http_client_request);
-} http_client_empty_request SEC(".maps");
+EMPTY_ENTRY(http_client_empty_request, struct http_client_request);
 
 static __always_inline struct http_client_request *request_find_or_add(const struct goroutine_key *key)
 {
-	struct http_client_request *request = bpf_map_lookup_elem(&http_client_requests, key);
-	__u32 zero = 0;
-	void *empty;
-
-	if (request)
-		return request;
-	empty = bpf_map_lookup_elem(&http_client_empty_request, &zero);
-	if (!empty)
-		return NULL;
-	bpf_map_update_elem(&http_client_requests, key, empty, BPF_ANY);
-	return bpf_map_lookup_elem(&http_client_requests, key);
+	return find_or_add(&http_client_requests, &http_client_empty_request, key);
 }
 
 /* A URL's parts. One that was parsed (net/url.Parse) is cut out of one string, where they stand side by side: one read
@@ -232,7 +211,6 @@ int http_client_end(struct pt_regs *ctx)
 	struct goroutine *goroutine;
 	struct span *span;
 	struct hit hit;
-	__u64 length;
 
 	if (!hit_begin(&hit, ctx) || !(go = layout_of(&hit)))
 		return 0;
@@ -262,10 +240,7 @@ int http_client_end(struct pt_regs *ctx)
 			record->protocol_major = go_window_word(&entry->window, response, go->response_proto_major);
 			record->protocol_minor = go_window_word(&entry->window, response, go->response_proto_minor);
 		}
-		length = record->header.length;
-		asm volatile("" : "+r"(length));
-		if (length <= RECORD_MAX)
-			submit(ctx, record, length, false);
+		record_submit(ctx, &record->header, RECORD_MAX);
 	}
 	span_pop(goroutine, span);
 	return 0;

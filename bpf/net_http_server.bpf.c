@@ -60,22 +60,11 @@ struct http_server_layout {
 	go_offset x_state_status GO("golang.org/x/net/http2.responseWriterState.status");
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 256);
-	__type(key, __u32); /* struct process.slot */
-	__type(value, struct http_server_layout);
-} http_server_layouts SEC(".maps");
+LAYOUTS(http_server_layouts, struct http_server_layout);
 
 RECORD(http_server_record);
 
-/* What a new entry is made from; it is too large for the stack. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct http_server_request);
-} http_server_empty_request SEC(".maps");
+EMPTY_ENTRY(http_server_empty_request, struct http_server_request);
 
 /* Where the parts of a request lie, for either of its types. */
 struct request_fields {
@@ -90,17 +79,7 @@ struct request_fields {
 
 static __always_inline struct http_server_request *request_find_or_add(const struct goroutine_key *key)
 {
-	struct http_server_request *request = bpf_map_lookup_elem(&http_server_requests, key);
-	__u32 zero = 0;
-	void *empty;
-
-	if (request)
-		return request;
-	empty = bpf_map_lookup_elem(&http_server_empty_request, &zero);
-	if (!empty)
-		return NULL;
-	bpf_map_update_elem(&http_server_requests, key, empty, BPF_ANY);
-	return bpf_map_lookup_elem(&http_server_requests, key);
+	return find_or_add(&http_server_requests, &http_server_empty_request, key);
 }
 
 /* Method and target. HTTP/1 cuts both out of the request line, where they stand side by side: one read instead of
@@ -288,7 +267,6 @@ static __always_inline void server_end(void *ctx, const struct hit *hit, const s
 				       struct http_server_request *entry, __u64 status, __u32 flags, bool hijacked)
 {
 	struct http_server_record *record = &entry->record;
-	__u64 length;
 
 	if (span->context.flags & TRACE_FLAG_SAMPLED && !(span->flags & SPAN_REPLACED) &&
 	    !(hijacked && entry->becomes_http2)) {
@@ -298,10 +276,7 @@ static __always_inline void server_end(void *ctx, const struct hit *hit, const s
 		record->hijacked = hijacked;
 		route_settle(entry);
 		server_route(entry, go);
-		length = record->header.length;
-		asm volatile("" : "+r"(length));
-		if (length <= RECORD_MAX)
-			submit(ctx, record, length, false);
+		record_submit(ctx, &record->header, RECORD_MAX);
 	}
 	entry->recorded = false;
 	span_pop(goroutine, span);

@@ -16,12 +16,7 @@ struct pgx_layout {
 	    GO("github.com/jackc/pgx/v5.Batch.queuedQueries");
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 256);
-	__type(key, __u32); /* struct process.slot */
-	__type(value, struct pgx_layout);
-} pgx_layouts SEC(".maps");
+LAYOUTS(pgx_layouts, struct pgx_layout);
 
 RECORD(sql_record);
 

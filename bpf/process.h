@@ -23,6 +23,15 @@ struct process {
 	__u64 libraries_off; /* the library_bit of each library that is not traced in this process */
 };
 
+/* Where fields lie in each executable: an entry for each, by struct process.slot. */
+#define LAYOUTS(name, layout)                                                                                        \
+	struct {                                                                                                     \
+		__uint(type, BPF_MAP_TYPE_ARRAY);                                                                    \
+		__uint(max_entries, 256);                                                                            \
+		__type(key, __u32);                                                                                  \
+		__type(value, layout);                                                                               \
+	} name SEC(".maps")
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 8192);

@@ -19,12 +19,7 @@ struct buffered_writer_layout {
 	go_address type GO_ITAB("*bufio.Writer", "io.Writer");
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 256);
-	__type(key, __u32); /* struct process.slot */
-	__type(value, struct buffered_writer_layout);
-} buffered_writer_layouts SEC(".maps");
+LAYOUTS(buffered_writer_layouts, struct buffered_writer_layout);
 
 struct buffered_writer {
 	struct go_slice buffer;

@@ -3,6 +3,7 @@
  * lies in a map of its own, under the same key. */
 #pragma once
 
+#include "entry.h"
 #include "go.h"
 #include "go_context.h"
 #include "record.h"
@@ -49,13 +50,7 @@ struct {
 	__type(value, struct goroutine);
 } goroutines SEC(".maps");
 
-/* What a new entry is made from; it is too large for the stack. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct goroutine);
-} empty_goroutine SEC(".maps");
+EMPTY_ENTRY(empty_goroutine, struct goroutine);
 
 /* A hit: who runs, and where its executable's fields lie. */
 struct hit {
@@ -98,16 +93,8 @@ static __always_inline bool is_panicking(struct pt_regs *ctx, const struct runti
 
 static __always_inline struct goroutine *goroutine_find_or_add(struct hit *hit)
 {
-	__u32 zero = 0;
-	void *empty;
-
-	if (hit->goroutine)
-		return hit->goroutine;
-	empty = bpf_map_lookup_elem(&empty_goroutine, &zero);
-	if (!empty)
-		return NULL;
-	bpf_map_update_elem(&goroutines, &hit->key, empty, BPF_ANY);
-	hit->goroutine = bpf_map_lookup_elem(&goroutines, &hit->key);
+	if (!hit->goroutine)
+		hit->goroutine = find_or_add(&goroutines, &empty_goroutine, &hit->key);
 	return hit->goroutine;
 }
 

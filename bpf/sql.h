@@ -31,12 +31,7 @@ struct sql_layout {
 	go_offset sqlite_error_code GO("modernc.org/sqlite.Error.code");
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 256);
-	__type(key, __u32); /* struct process.slot */
-	__type(value, struct sql_layout);
-} sql_layouts SEC(".maps");
+LAYOUTS(sql_layouts, struct sql_layout);
 
 enum sql_operation {
 	SQL_QUERY,
@@ -98,27 +93,11 @@ struct {
 	__type(value, struct sql_request);
 } sql_requests SEC(".maps");
 
-/* What a new entry is made from; it is too large for the stack. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct sql_request);
-} sql_empty_request SEC(".maps");
+EMPTY_ENTRY(sql_empty_request, struct sql_request);
 
 static __always_inline struct sql_request *sql_request_find_or_add(const struct sql_key *key)
 {
-	struct sql_request *request = bpf_map_lookup_elem(&sql_requests, key);
-	__u32 zero = 0;
-	void *empty;
-
-	if (request)
-		return request;
-	empty = bpf_map_lookup_elem(&sql_empty_request, &zero);
-	if (!empty)
-		return NULL;
-	bpf_map_update_elem(&sql_requests, key, empty, BPF_ANY);
-	return bpf_map_lookup_elem(&sql_requests, key);
+	return find_or_add(&sql_requests, &sql_empty_request, key);
 }
 
 static __always_inline void sql_record_begin(struct sql_record *record, enum sql_operation operation)
@@ -274,11 +253,6 @@ static __always_inline void sql_error(const struct hit *hit, struct sql_record *
 static __always_inline void sql_submit(struct pt_regs *ctx, const struct hit *hit, const struct span *span,
 				       struct sql_request *entry)
 {
-	__u64 length;
-
 	span_record(hit, span, &entry->record.header);
-	length = entry->record.header.length;
-	asm volatile("" : "+r"(length));
-	if (length <= SQL_RECORD_MAX)
-		submit(ctx, &entry->record, length, false);
+	record_submit(ctx, &entry->record.header, SQL_RECORD_MAX);
 }

@@ -2,6 +2,7 @@
 /* The `tracestate` that came with a trace's context from outside: it is sent on along with it. */
 #pragma once
 
+#include "entry.h"
 #include "go.h"
 
 #define TRACESTATE_KEPT 512 /* bytes: what is longer is not sent on. W3C Trace Context, 3.3.1.5 */
@@ -18,20 +19,12 @@ struct {
 	__type(value, struct tracestate);
 } tracestates SEC(".maps");
 
-/* What a new entry is made from; it is too large for the stack. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct tracestate);
-} empty_tracestate SEC(".maps");
+EMPTY_ENTRY(empty_tracestate, struct tracestate);
 
 static __always_inline void tracestate_keep(const __u8 *trace_id, const struct go_string *value)
 {
 	__u64 length = value->length;
 	struct tracestate *entry;
-	__u32 zero = 0;
-	void *empty;
 
 	if (!length)
 		return;
@@ -39,16 +32,9 @@ static __always_inline void tracestate_keep(const __u8 *trace_id, const struct g
 		count(COUNTER_TEXTS_CUT);
 		return;
 	}
-	entry = bpf_map_lookup_elem(&tracestates, trace_id);
-	if (!entry) {
-		empty = bpf_map_lookup_elem(&empty_tracestate, &zero);
-		if (!empty)
-			return;
-		bpf_map_update_elem(&tracestates, trace_id, empty, BPF_ANY);
-		entry = bpf_map_lookup_elem(&tracestates, trace_id);
-		if (!entry)
-			return;
-	}
+	entry = find_or_add(&tracestates, &empty_tracestate, trace_id);
+	if (!entry)
+		return;
 	entry->length = 0;
 	asm volatile("" : "+r"(length));
 	if (length <= TRACESTATE_KEPT && go_read(entry->text, length, value->data))
