@@ -131,39 +131,43 @@ func forward(w http.ResponseWriter, r *http.Request, url string, client *http.Cl
 
 // load sends requests, each with an id of its own.
 func load() {
-	var sent, failed, sum atomic.Int64
-	var all sync.WaitGroup
+	var failed, sum atomic.Int64
 	transport := &http.Transport{MaxIdleConnsPerHost: *clients}
 	client := &http.Client{Transport: transport}
+	eachRequest(func(id int64) {
+		response, err := client.Get(fmt.Sprintf("http://%s/front/%d", *next, id))
+		if err != nil {
+			failed.Add(1)
+			log.Print(err)
+			return
+		}
+		body, err := io.ReadAll(response.Body)
+		response.Body.Close()
+		wanted := fmt.Sprintf("/front/%d /middle/%d HTTP/2.0 %x", id, id, sha256.Sum256([]byte(fmt.Sprint(id))))
+		if err != nil || string(body) != wanted {
+			failed.Add(1)
+			log.Printf("%d: %s %v", id, body, err)
+		}
+		digest := sha256.Sum256(body)
+		sum.Add(int64(binary.LittleEndian.Uint64(digest[:])))
+	})
+	json.NewEncoder(os.Stdout).Encode(map[string]any{
+		"requests": *requests, "failed": failed.Load(), "checksum": fmt.Sprintf("%016x", uint64(sum.Load())),
+	})
+}
+
+// eachRequest does something for each of the requests, as many at a time as there are clients.
+func eachRequest(do func(id int64)) {
+	var sent atomic.Int64
+	var all sync.WaitGroup
 	for i := 0; i < *clients; i++ {
 		all.Add(1)
 		go func() {
 			defer all.Done()
-			for {
-				id := sent.Add(1)
-				if id > int64(*requests) {
-					return
-				}
-				response, err := client.Get(fmt.Sprintf("http://%s/front/%d", *next, id))
-				if err != nil {
-					failed.Add(1)
-					log.Print(err)
-					continue
-				}
-				body, err := io.ReadAll(response.Body)
-				response.Body.Close()
-				wanted := fmt.Sprintf("/front/%d /middle/%d HTTP/2.0 %x", id, id, sha256.Sum256([]byte(fmt.Sprint(id))))
-				if err != nil || string(body) != wanted {
-					failed.Add(1)
-					log.Printf("%d: %s %v", id, body, err)
-				}
-				digest := sha256.Sum256(body)
-				sum.Add(int64(binary.LittleEndian.Uint64(digest[:])))
+			for id := sent.Add(1); id <= int64(*requests); id = sent.Add(1) {
+				do(id)
 			}
 		}()
 	}
 	all.Wait()
-	json.NewEncoder(os.Stdout).Encode(map[string]any{
-		"requests": *requests, "failed": failed.Load(), "checksum": fmt.Sprintf("%016x", uint64(sum.Load())),
-	})
 }

@@ -194,7 +194,7 @@ func stress() {
 			shapes = append(shapes, one)
 		}
 	}
-	var sent, failed, sum atomic.Int64
+	var failed, sum atomic.Int64
 	var all sync.WaitGroup
 	var lock sync.Mutex
 	carried := map[string]int{}
@@ -215,30 +215,20 @@ func stress() {
 			note("events", id, 200, said, err)
 		}(int64(i))
 	}
-	for i := 0; i < *clients; i++ {
-		all.Add(1)
-		go func() {
-			defer all.Done()
-			for {
-				id := sent.Add(1)
-				if id > int64(*requests) {
-					return
-				}
-				of := shapes[id%int64(len(shapes))]
-				response, said, err := of.send(id)
-				status := 0
-				if response != nil {
-					status = response.StatusCode
-					if response.Header.Get("X-Carried") != "" {
-						lock.Lock()
-						carried[of.name]++
-						lock.Unlock()
-					}
-				}
-				note(of.name, id, status, said, err)
+	eachRequest(func(id int64) {
+		of := shapes[id%int64(len(shapes))]
+		response, said, err := of.send(id)
+		status := 0
+		if response != nil {
+			status = response.StatusCode
+			if response.Header.Get("X-Carried") != "" {
+				lock.Lock()
+				carried[of.name]++
+				lock.Unlock()
 			}
-		}()
-	}
+		}
+		note(of.name, id, status, said, err)
+	})
 	all.Wait()
 	json.NewEncoder(os.Stdout).Encode(map[string]any{
 		"requests": *requests, "failed": failed.Load(), "carried": carried,
