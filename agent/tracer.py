@@ -10,7 +10,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from agent.config import Config
 from agent.discovery import processes
@@ -22,6 +21,7 @@ from agent.executable import ExecutableError, NotGoError
 from agent.executables import Executable, Executables, NoRoomError
 from agent.kernel.errors import KernelError
 from agent.kernel.programs import Programs
+from agent.left_out import Ignored, LeftOut, NotTraced
 from agent.log import Event, Logger, emit
 from agent.offsets.resolve import Resolver
 from agent.plan import Plan, make_plan
@@ -33,11 +33,6 @@ from agent.spans.resource import Build, Host, describe, describe_ended
 _KEPT_AFTER_END = 5.0
 """How long a process is remembered after its end, in seconds: records of it may still be on their way."""
 
-_REMEMBERED = 8192
-"""How many files without probes are remembered; as many as the kernel remembers (bpf/process.bpf.c, files)."""
-
-_V = TypeVar("_V")
-
 
 @dataclass(frozen=True, slots=True)
 class Traced:
@@ -48,23 +43,6 @@ class Traced:
     service: str
     executable: Executable
     choice: Choice
-
-
-@dataclass(frozen=True, slots=True)
-class Ignored:
-    """A file without probes, and why; an empty reason is one that nobody asks for: it isn't Go."""
-
-    path: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class NotTraced:
-    """A process of a Go program that is not traced, and why."""
-
-    pid: int
-    path: str
-    why: str
 
 
 class Tracer:
@@ -90,11 +68,8 @@ class Tracer:
         self._watch = FileWatch()
         self._watched: dict[int, Executable] = {}
         self._executables = Executables(programs, config.kernel.max_executables, alive)
-        self._ignored: dict[FileIdentity, Ignored] = {}
-        self._unwanted: dict[FileIdentity, None] = {}
-        self._without_room: set[FileIdentity] = set()
         self._traced: dict[int, Traced] = {}
-        self._left_out: dict[int, NotTraced] = {}
+        self._left_out = LeftOut()
         self._seen: dict[int, FileIdentity] = {}
         self._ended: list[tuple[float, int]] = []
         self._closed = False
@@ -124,16 +99,12 @@ class Tracer:
     @property
     def ignored(self) -> list[Ignored]:
         """The Go programs that are not traced, and why."""
-        return [one for one in self._ignored.values() if one.reason]
+        return self._left_out.files
 
     @property
     def not_traced(self) -> list[NotTraced]:
         """The processes of Go programs that are not traced, by what was found out of them and of their files."""
-        files = (
-            (pid, self._ignored.get(file)) for pid, file in self._seen.items() if pid not in self._left_out
-        )
-        found = [NotTraced(pid, one.path, one.reason) for pid, one in files if one is not None and one.reason]
-        return sorted([*self._left_out.values(), *found], key=lambda one: one.pid)
+        return self._left_out.processes(self._seen)
 
     def scan(self) -> None:
         """Read /proc for what no event told: processes from before the start, and events that were lost."""
@@ -219,9 +190,7 @@ class Tracer:
             for key in executable.keys:
                 self._name(executable, key)
             self._alive()
-        self._unwanted.clear()
-        self._without_room.clear()
-        self._reconsider({file for file, one in self._ignored.items() if one.reason})
+        self._look_again_at(self._left_out.take_back_reasons())
         self._choose_again()
         for executable in self._executables.all():
             choice = self._selection.of_path(executable.path)
@@ -249,7 +218,7 @@ class Tracer:
                 changed += 1
             self._alive()
         self._roster.forget_ignored_files()
-        self._reconsider({file for file, one in self._ignored.items() if one.reason})
+        self._look_again_at(self._left_out.take_back_reasons())
         return changed
 
     def close(self) -> None:
@@ -278,21 +247,21 @@ class Tracer:
         try:
             self._consider(process, key or self._roster.key_of(process.file), number)
         except Exception:  # noqa: BLE001 -- one process must not cost the others their traces
-            self._ignore(process, "there is a bug in gospan")
+            self._left_out.ignore(process.file, process.path, "there is a bug in gospan")
             self._log.error(f"a bug in gospan: {process.path} is not traced", pid=pid, exc_info=True)
 
     def _consider(self, process: Process, key: bytes, number: int) -> None:
         self.files_changed()
-        if process.file in self._ignored:
+        if self._left_out.ignores(process.file):
             self._roster.ignore_file(key)
             return
         choice = self._choose(process)
         known = self._executables.get(process.file)
         executable = known or self._examine(process, attach=choice.wanted)
-        if not choice.wanted and not process.ended and process.file not in self._ignored:
-            self._left_out[process.pid] = NotTraced(process.pid, process.path, choice.why)
+        if not choice.wanted and not process.ended and not self._left_out.ignores(process.file):
+            self._left_out.leave(process.pid, process.path, choice.why)
         if executable is None:
-            if process.file in self._ignored and process.file not in self._without_room:
+            if self._left_out.ignores(process.file, for_good=True):
                 self._roster.ignore_file(key)
             return
         if not number:
@@ -320,7 +289,7 @@ class Tracer:
         The file is opened first: it stays what it is, whatever becomes of the process meanwhile. Without `attach`,
         for a process that nobody wants, it is only seen whether the file is Go at all, once.
         """
-        if self._closed or (not attach and process.file in self._unwanted):
+        if self._closed or (not attach and self._left_out.wants_not(process.file)):
             return None
         try:
             path = process.path if process.ended else f"/proc/{process.pid}/exe"
@@ -336,12 +305,11 @@ class Tracer:
             if attach:
                 return self._attach(process, fd)
             ExecutableFile(process.path, fd=fd).close()
-            _remember(self._unwanted, process.file, None)
+            self._left_out.want_not(process.file)
         except NotGoError:
-            self._ignore(process, "")
+            self._left_out.ignore(process.file, process.path, "")
         except NoRoomError as error:
-            self._without_room.add(process.file)
-            self._skip(process, str(error))
+            self._skip(process, str(error), for_room=True)
         except (ExecutableError, KernelError) as error:
             self._skip(process, str(error))
         finally:
@@ -352,13 +320,13 @@ class Tracer:
         disabled = self._selection.libraries_off(process.path)
         plan = self._plan(process.path, fd, disabled)
         if not plan.libraries:
-            self._ignore(process, plan.off[0].why)
+            self._left_out.ignore(process.file, process.path, plan.off[0].why)
             self._log.debug(f"nothing to trace in {process.path}: {plan.off[0].why}", exe=process.path)
             return None
         if not plan.traced:
             reason = "; ".join(f"{one.what}: {one.why}" for library in plan.libraries for one in library.off)
             if all(one.library.name in disabled for one in plan.libraries):
-                self._ignore(process, reason)
+                self._left_out.ignore(process.file, process.path, reason)
                 self._log.debug(f"not tracing {process.path}: {reason}", exe=process.path)
             else:
                 self._skip(process, reason)
@@ -432,9 +400,9 @@ class Tracer:
         for one in executable.off:
             self._log.info(f"not traced in {path}: {one.what}", exe=path, why=one.why)
 
-    def _skip(self, process: Process, reason: str) -> None:
+    def _skip(self, process: Process, reason: str, *, for_room: bool = False) -> None:
         """Leave a Go program alone that ought to be traced, and say why."""
-        self._ignore(process, reason)
+        self._left_out.ignore(process.file, process.path, reason, for_room=for_room)
         emit(
             self._log,
             Event.SKIPPED,
@@ -442,9 +410,6 @@ class Tracer:
             exe=process.path,
             pid=process.pid,
         )
-
-    def _ignore(self, process: Process, reason: str) -> None:
-        _remember(self._ignored, process.file, Ignored(process.path, reason))
 
     def _watch_file(self, executable: Executable) -> int:
         try:
@@ -506,7 +471,7 @@ class Tracer:
     def _gone(self, pid: int) -> None:
         """Take note that a process ended, or became another program."""
         self._seen.pop(pid, None)
-        self._left_out.pop(pid, None)
+        self._left_out.forget(pid)
         traced = self._traced.pop(pid, None)
         if traced is None:
             return
@@ -519,7 +484,7 @@ class Tracer:
     def _choose_again(self) -> None:
         """Decide anew about every process of a Go program that is known."""
         for pid, file in list(self._seen.items()):
-            if pid not in self._traced and pid not in self._left_out:
+            if pid not in self._traced and not self._left_out.leaves(pid):
                 continue
             process = processes.look(pid)
             if process is None or process.file != file or pid not in self._seen:
@@ -531,7 +496,7 @@ class Tracer:
                 self._meet(pid)
                 self._alive()
             elif traced is None:
-                self._left_out[pid] = NotTraced(pid, process.path, choice.why)
+                self._left_out.leave(pid, process.path, choice.why)
             elif not choice.wanted:
                 self._leave(traced, choice.why)
                 self._alive()
@@ -544,7 +509,7 @@ class Tracer:
         self._roster.strike(traced.pid)
         self._gone(traced.pid)
         self._seen[traced.pid] = file
-        self._left_out[traced.pid] = NotTraced(traced.pid, executable.path, why)
+        self._left_out.leave(traced.pid, executable.path, why)
         self._log.info(f"no longer tracing process {traced.pid}: {why}", exe=executable.path, pid=traced.pid)
         if not executable.processes and self._executables.get(executable.file) is executable:
             self._detach(executable, "none of its processes is to be traced")
@@ -572,23 +537,13 @@ class Tracer:
             self._watch.remove(executable.watch)
         self._executables.detach(executable)
         self._log.info(f"no longer tracing {executable.path}: {why}", exe=executable.path)
-        self._reconsider(self._without_room)
+        self._look_again_at(self._left_out.take_back_those_without_room())
 
-    def _reconsider(self, files: set[FileIdentity]) -> None:
-        """Have the next scan look at the processes of these files again: there is room now."""
+    def _look_again_at(self, files: set[FileIdentity]) -> None:
+        """Have the next scan look at the processes of these files as if they had not been seen."""
         for pid in [pid for pid, file in self._seen.items() if file in files]:
             del self._seen[pid]
-        for file in files:
-            self._ignored.pop(file, None)
-        files.clear()
 
 
 def _build(executable: Executable) -> Build:
     return Build(go_version=executable.plan.go_version, service_version=executable.plan.version)
-
-
-def _remember(found: dict[FileIdentity, _V], file: FileIdentity, what: _V) -> None:
-    """Add to what is known of files; the oldest is forgotten, and looked at again if it comes back."""
-    if len(found) >= _REMEMBERED:
-        del found[next(iter(found))]
-    found[file] = what

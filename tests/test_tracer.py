@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import agent.tracer
+from agent import left_out
 from agent.config import Config, Discovery, Kernel, Rule, Sampler, Selector
 from agent.discovery import processes
 from agent.discovery.processes import Process
@@ -411,11 +412,15 @@ def test_a_file_that_was_written_over_unnoticed(
 def test_what_is_known_of_files_is_bounded(
     rig: Tracing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agent.tracer, "_REMEMBERED", 4)
+    monkeypatch.setattr(left_out, "_REMEMBERED", 4)
+    files = []
     for number in range(9):
-        subprocess.run([copy_of("/bin/true", tmp_path / f"true{number}")], check=True)
+        files.append(processes.identity_of(copy_of("/bin/true", tmp_path / f"true{number}").stat()))
+        subprocess.run([tmp_path / f"true{number}"], check=True)
         rig.drain()
-    assert len(rig.tracer._ignored) <= 4
+    ignored = [rig.tracer._left_out.ignores(file) for file in files]
+    assert sum(ignored) <= 4
+    assert ignored[-1]
 
 
 def test_a_bug_costs_one_message_and_one_file(
