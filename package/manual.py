@@ -14,7 +14,7 @@ from agent import __version__
 from agent.cli import COMMANDS, make_parser
 from agent.config.environment import OTEL_VARIABLES
 from agent.config.load import DEFAULT_FILE
-from agent.config.schema import SECTIONS, settings
+from agent.config.settings import SECTIONS, settings
 from package import roff
 
 _DROP_INS = DEFAULT_FILE.parent / "conf.d"

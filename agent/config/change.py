@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from agent.config.load import Config
-from agent.config.schema import attribute, settings
+from agent.config.settings import attribute, settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from agent.config.files import Given, Layer, Problem, nearest
-from agent.config.schema import SECTIONS, attribute, settings
+from agent.config.settings import SECTIONS, attribute, settings
 
 _OTLP_SUFFIXES = {
     "ENDPOINT": "export.endpoint",

@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeAlias
 
-from agent.config.schema import BY_PATH, SECTIONS, settings
+from agent.config.settings import BY_PATH, SECTIONS, settings
 
 if sys.version_info >= (3, 11):
     import tomllib

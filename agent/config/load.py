@@ -19,8 +19,9 @@ from agent.config.destination import (
 )
 from agent.config.environment import read_environment
 from agent.config.files import Given, Layer, Problem, nearest, read_file
-from agent.config.schema import BY_PATH, SECTIONS, Destination, Settings, Sink, UpdateMode, attribute
+from agent.config.schema import Destination, Settings, Sink, UpdateMode
 from agent.config.selectors import Sampler
+from agent.config.settings import BY_PATH, SECTIONS, attribute
 from agent.config.values import PlacedError
 
 DEFAULT_FILE = Path("/etc/gospan/config.toml")

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from agent.config.environment import OTEL_VARIABLES
 from agent.config.load import Config
-from agent.config.schema import SECTIONS, Destination, Setting, settings
+from agent.config.schema import Destination
+from agent.config.settings import SECTIONS, Setting, settings
 from agent.config.values import Pairs
 
 HIDDEN = "***"

@@ -10,7 +10,6 @@ them.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
@@ -39,7 +38,8 @@ from agent.config.values import (
 
 T = TypeVar("T")
 
-_METADATA = "gospan"
+METADATA = "gospan"
+"""Where a field's metadata has its KeyInfo."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class KeyInfo:
 
 def key(default: T, kind: Kind[T], doc: str, *, secret: bool = False, restart: bool = False) -> T:
     """Declare a setting; `doc` is a sentence, shown in the reference and in the default file."""
-    declared: T = field(default=default, metadata={_METADATA: KeyInfo(kind, doc, secret, restart)})
+    declared: T = field(default=default, metadata={METADATA: KeyInfo(kind, doc, secret, restart)})
     return declared
 
 
@@ -174,7 +174,7 @@ class Destination:
 
 
 _DESTINATION_KINDS: dict[str, Kind[Any]] = {
-    item.name: item.metadata[_METADATA].kind for item in fields(Destination)
+    item.name: item.metadata[METADATA].kind for item in fields(Destination)
 }
 
 
@@ -503,48 +503,3 @@ class Settings:
     metrics: Metrics = field(default_factory=Metrics)
     log: Log = field(default_factory=Log)
     status: Status = field(default_factory=Status)
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One setting with its place: `export.timeout`."""
-
-    section: str
-    name: str
-    default: object
-    info: KeyInfo
-
-    @property
-    def path(self) -> str:
-        """The dotted name, as messages and flags use it."""
-        return f"{self.section}.{self.name}"
-
-    @property
-    def variable(self) -> str:
-        """The environment variable that sets it."""
-        return f"GOSPAN_{self.section}_{self.name}".replace(".", "_").upper()
-
-    def of(self, config: Settings) -> object:
-        """Give its value."""
-        value: object = getattr(getattr(config, attribute(self.section)), self.name)
-        return value
-
-
-SECTIONS: dict[str, type[Any]] = {
-    item.name.replace("_", "."): type(getattr(Settings(), item.name)) for item in fields(Settings)
-}
-
-
-def attribute(section: str) -> str:
-    """What a section is called in Settings."""
-    return section.replace(".", "_")
-
-
-def settings() -> Iterator[Setting]:
-    """Give every setting, in the order of the reference."""
-    for section, cls in SECTIONS.items():
-        for item in fields(cls):
-            yield Setting(section, item.name, item.default, item.metadata[_METADATA])
-
-
-BY_PATH: dict[str, Setting] = {setting.path: setting for setting in settings()}

@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from agent.config import BufferKind, Config, Export, Kernel, Log, Status, change
-from agent.config.schema import settings
+from agent.config.settings import settings
 
 
 def test_what_is_applied_and_what_waits() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from agent.config import Rule, Selector, load
 from agent.config.render import default_file, show, update_document
-from agent.config.schema import settings
+from agent.config.settings import settings
 
 ROOT = Path(__file__).parents[2]
 

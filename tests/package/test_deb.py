@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from agent import __version__
-from agent.config.schema import settings
+from agent.config.settings import settings
 from agent.paths import architecture
 from package import deb
 from package.tree import Release
