@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -21,88 +21,13 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
-from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from agent.config import Compression, Export
-from agent.log import StateLog
-from agent.spans.delivery import Backoff
-from agent.spans.export import Exporter, ExportStatus
-from agent.spans.otlp import Origin, encode_spans
-from agent.spans.transport import GrpcTransport
-from tests.spans.collector import Authority, Collector, breaking_proxy, make_authority, serving
-
-FAST = Backoff(first=0.02, limit=0.1)
-SETTINGS = Export(batch_size=100, queue_size=1000, schedule_delay=0.02, timeout=2.0)
-
-
-class Recorder:
-    """A logger that keeps what was written."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def info(self, event: str, **_fields: object) -> None:
-        self.lines.append(event)
-
-    debug = warning = error = info
-
-
-def origin(service: str = "shop", scope: str = "net/http") -> Origin:
-    name = KeyValue(key="service.name", value=AnyValue(string_value=service))
-    return Origin.of(
-        Resource(attributes=[name]), InstrumentationScope(name=scope, version="1.27"), schema_url="urn:s"
-    )
-
-
-def spans(numbers: range) -> list[bytes]:
-    return encode_spans(
-        Span(trace_id=bytes(16), name="GET /", start_time_unix_nano=number, kind=Span.SPAN_KIND_SERVER)
-        for number in numbers
-    )
-
-
-@pytest.fixture
-def recorder() -> Recorder:
-    return Recorder()
-
-
-@pytest.fixture
-def start(recorder: Recorder) -> Iterator[Callable[[Export], Exporter]]:
-    started: list[Exporter] = []
-
-    def make(settings: Export) -> Exporter:
-        started.append(Exporter(settings, GrpcTransport, log=StateLog(recorder), backoff=FAST))
-        return started[-1]
-
-    yield make
-    for exporter in started:
-        exporter.shutdown(0)
-
-
-Start = Callable[[Export], Exporter]
-
-
-@pytest.fixture
-def collector() -> Iterator[Collector]:
-    with serving(Collector()) as running:
-        yield running
-
-
-def to(collector: Collector, **changes: object) -> Export:
-    return replace(SETTINGS, endpoint=f"http://127.0.0.1:{collector.port}", **changes)  # type: ignore[arg-type]
-
-
-def total(status: ExportStatus) -> int:
-    return status.sent + status.held + sum(status.dropped.values())
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it didn't happen"
-        time.sleep(0.005)
+from agent.config import Compression
+from agent.spans.export import ExportStatus
+from agent.spans.otlp import encode_spans
+from tests.spans.collector import Collector, breaking_proxy, serving
+from tests.spans.exporting import SETTINGS, Recorder, Start, origin, spans, to, total, wait_until
 
 
 def aborting(code: grpc.StatusCode, message: str = "no") -> Callable[..., None]:
@@ -448,89 +373,6 @@ def test_many_producers_nothing_lost_nothing_doubled(start: Start, collector: Co
 
 
 # --- TLS ----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return make_authority(tmp_path_factory.mktemp("authority"))
-
-
-def server_credentials(authority: Authority, *, client_required: bool) -> grpc.ServerCredentials:
-    key, certificate = authority.issue("server")
-    return grpc.ssl_server_credentials(
-        [(key.read_bytes(), certificate.read_bytes())],
-        root_certificates=authority.certificate.read_bytes() if client_required else None,
-        require_client_auth=client_required,
-    )
-
-
-def test_tls_with_a_private_authority(start: Start, authority: Authority) -> None:
-    with serving(Collector(), credentials=server_credentials(authority, client_required=False)) as collector:
-        for endpoint in (f"https://localhost:{collector.port}", f"localhost:{collector.port}"):
-            exporter = start(replace(SETTINGS, endpoint=endpoint, certificate=str(authority.certificate)))
-            exporter.put(origin(), spans(range(5)))
-            assert exporter.flush(10)
-        assert collector.numbers == [*range(5), *range(5)]
-
-
-def test_tls_with_an_authority_we_dont_trust(start: Start, authority: Authority, tmp_path: Path) -> None:
-    other = make_authority(tmp_path / "other")
-    with serving(Collector(), credentials=server_credentials(authority, client_required=False)) as collector:
-        for certificate in (str(other.certificate), ""):
-            endpoint = f"https://localhost:{collector.port}"
-            exporter = start(replace(SETTINGS, endpoint=endpoint, certificate=certificate))
-            exporter.put(origin(), spans(range(5)))
-            wait_until(lambda exporter=exporter: exporter.status().retries > 0)  # type: ignore[misc]
-            assert "UNAVAILABLE" in str(exporter.status().last_error)
-            assert exporter.status().held == 5
-        assert collector.calls == 0
-
-
-def test_mutual_tls(start: Start, authority: Authority) -> None:
-    key, certificate = authority.issue("agent")
-    with serving(Collector(), credentials=server_credentials(authority, client_required=True)) as collector:
-        settings = replace(
-            SETTINGS, endpoint=f"https://localhost:{collector.port}", certificate=str(authority.certificate)
-        )
-        stranger = start(settings)
-        stranger.put(origin(), spans(range(5)))
-        wait_until(lambda: stranger.status().retries > 0)
-        assert collector.calls == 0
-
-        exporter = start(replace(settings, client_key=str(key), client_certificate=str(certificate)))
-        exporter.put(origin(), spans(range(5)))
-        assert exporter.flush(10)
-        assert collector.numbers == list(range(5))
-
-
-def test_certificates_are_read_again_after_a_failure(
-    start: Start, authority: Authority, tmp_path: Path
-) -> None:
-    trusted = tmp_path / "trusted.pem"
-    trusted.write_bytes(make_authority(tmp_path / "old").certificate.read_bytes())
-    with serving(Collector(), credentials=server_credentials(authority, client_required=False)) as collector:
-        exporter = start(
-            replace(SETTINGS, endpoint=f"https://localhost:{collector.port}", certificate=str(trusted))
-        )
-        exporter.put(origin(), spans(range(5)))
-        wait_until(lambda: exporter.status().retries > 0)
-        trusted.write_bytes(authority.certificate.read_bytes())
-        assert exporter.flush(10)
-        assert collector.numbers == list(range(5))
-
-
-def test_certificate_that_appears_later(start: Start, authority: Authority, tmp_path: Path) -> None:
-    missing = tmp_path / "later.pem"
-    with serving(Collector(), credentials=server_credentials(authority, client_required=False)) as collector:
-        exporter = start(
-            replace(SETTINGS, endpoint=f"https://localhost:{collector.port}", certificate=str(missing))
-        )
-        exporter.put(origin(), spans(range(5)))
-        wait_until(lambda: exporter.status().last_error is not None)
-        assert "later.pem" in str(exporter.status().last_error)
-        missing.write_bytes(authority.certificate.read_bytes())
-        assert exporter.flush(10)
-        assert collector.numbers == list(range(5))
 
 
 def test_unix_socket(start: Start, tmp_path: Path) -> None:

@@ -34,16 +34,11 @@ from tests.spans.collector import (
     serving,
     serving_http,
 )
-from tests.spans.test_export import FAST, Recorder, origin, spans, total, wait_until
+from tests.spans.exporting import FAST, Recorder, origin, spans, total, wait_until
 
 SETTINGS = Export(protocol=Protocol.HTTP, batch_size=100, queue_size=1000, schedule_delay=0.02, timeout=2.0)
 
 Start = Callable[[Export], Exporter]
-
-
-@pytest.fixture
-def recorder() -> Recorder:
-    return Recorder()
 
 
 @pytest.fixture

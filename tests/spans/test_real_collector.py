@@ -19,7 +19,7 @@ from agent.spans.otlp import Chunk, encode_spans
 from agent.spans.sinks import Exporters, open_otlp
 from tests.metrics.collector import MetricsCollector, collecting
 from tests.spans.collector import Authority, Collector, make_authority, serving
-from tests.spans.test_export import origin, wait_until
+from tests.spans.exporting import origin, wait_until
 from tests.support import real_collector
 
 
