@@ -11,7 +11,7 @@ from agent.kernel.formats import Format
 from agent.spans.http import text_of
 from agent.spans.records import TEXT_CUT, Encoder
 from agent.spans.rpc import CODE_UNKNOWN, address_of, code_name, describe_call, parse_target
-from agent.spans.template import HEADER, fill, remember, set_attribute
+from agent.spans.template import HEADER, encode_header, remember, set_attribute
 
 _LENGTH = TEXT_CUT - 1
 _UNKNOWN = 2
@@ -44,7 +44,6 @@ class _GrpcClientEncoder:
             *(position[f"{name}.{part}"] for name in ("target", "method") for part in ("offset", "length"))
         )
         self._templates: dict[object, bytes] = {}
-        self._span = Span()
 
     def encode(self, record: bytes, clock: int) -> bytes:
         """Make the encoded span of a record; `clock` ns are added to its times to make them Unix time."""
@@ -61,8 +60,7 @@ class _GrpcClientEncoder:
         if template is None:
             template = self._template(text_of(target), text_of(method), code, *what[1:])
             remember(self._templates, key, template)
-        fill(self._span, clock, *self._header(fields))
-        return template + self._span.SerializeToString()
+        return encode_header(clock, *self._header(fields)) + template
 
     def _code(self, record: bytes, fields: tuple[Any, ...]) -> int:
         """The code of an error: grpc's own, or of the one that it wraps; another one is UNKNOWN (status.Code)."""

@@ -17,7 +17,7 @@ from agent.spans.rpc import (
     code_name,
     describe_call,
 )
-from agent.spans.template import HEADER, fill, remember, set_attribute
+from agent.spans.template import HEADER, TraceStates, encode_header, remember, set_attribute
 
 _LENGTH = TEXT_CUT - 1
 
@@ -57,7 +57,7 @@ class _GrpcServerEncoder:
             )
         )
         self._templates: dict[object, bytes] = {}
-        self._span = Span()
+        self._trace_states = TraceStates()
 
     def encode(self, record: bytes, clock: int) -> bytes:
         """Make the encoded span of a record; `clock` ns are added to its times to make them Unix time."""
@@ -70,12 +70,8 @@ class _GrpcServerEncoder:
         if template is None:
             template = self._template(text_of(method), *what)
             remember(self._templates, key, template)
-        span = self._span
-        fill(span, clock, *self._header(fields))
-        state = text_of(record[state_at : state_at + (state_length & _LENGTH)])
-        # Where it was cut, the member that is not whole goes (W3C Trace Context, 3.3.1.5).
-        span.trace_state = state.rpartition(",")[0] if state_length & TEXT_CUT else state
-        return template + span.SerializeToString()
+        state = self._trace_states.encode(record, state_at, state_length)
+        return encode_header(clock, *self._header(fields)) + template + state
 
     def _template(
         self,

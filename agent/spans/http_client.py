@@ -16,7 +16,7 @@ from agent.kernel.formats import Format
 from agent.spans.go_error import GoError
 from agent.spans.http import DEFAULT_PORTS, KNOWN_METHODS, parse_authority, redact_query, text_of
 from agent.spans.records import TEXT_CUT, Encoder
-from agent.spans.template import HEADER, fill, remember, set_attribute
+from agent.spans.template import HEADER, encode_attributes, encode_header, remember, set_attribute
 
 _LENGTH = TEXT_CUT - 1
 
@@ -59,10 +59,8 @@ class _HttpClientEncoder:
         self._texts = itemgetter(*texts)
         self._numbers = itemgetter(*(position[name] for name in _NUMBERS))
         self._url_flags = itemgetter(position["credentials"], position["path_encoded"])
-        self._templates: dict[bytes, bytes] = {}
-        self._urls: dict[bytes, str] = {}
-        self._span = Span()
-        self._url = self._span.attributes.add(key="url.full").value
+        self._templates: dict[object, bytes] = {}
+        self._urls: dict[object, bytes] = {}
 
     def encode(self, record: bytes, clock: int) -> bytes:
         """Make the encoded span of a record; `clock` ns are added to its times to make them Unix time."""
@@ -75,23 +73,20 @@ class _HttpClientEncoder:
             )
         )
         numbers = self._numbers(fields)
-        key = b"%b\0%b\0%b\0%b" % (texts.method, texts.scheme, texts.host, bytes(repr(numbers), "ascii"))
-        if texts.error:
-            key += b"\0".join(texts[6:])
+        key = (texts.method, texts.scheme, texts.host, numbers, texts[6:])
         template = self._templates.get(key)
         if template is None:
             template = _template(texts, *numbers)
             remember(self._templates, key, template)
 
         flags = self._url_flags(fields)
-        key = b"%c%c" % flags + b"\0".join(texts[1:6])
-        url = self._urls.get(key)
+        parts = (flags, texts[1:6])
+        url = self._urls.get(parts)
         if url is None:
-            url = _full_url(texts, credentials=flags[0], encoded=flags[1])
-            remember(self._urls, key, url)
-        self._url.string_value = url
-        fill(self._span, clock, *self._header(fields))
-        return template + self._span.SerializeToString()
+            full = _full_url(texts, credentials=flags[0], encoded=flags[1])
+            url = encode_attributes({"url.full": full})
+            remember(self._urls, parts, url)
+        return encode_header(clock, *self._header(fields)) + template + url
 
 
 def _template(

@@ -28,7 +28,14 @@ from agent.spans.records import (
     TEXT_CUT,
     Encoder,
 )
-from agent.spans.template import HEADER, encode_attributes, encode_header, remember, set_attribute
+from agent.spans.template import (
+    HEADER,
+    TraceStates,
+    encode_attributes,
+    encode_header,
+    remember,
+    set_attribute,
+)
 
 ERROR_PANIC = "panic"
 """error.type of a request whose handler did not return."""
@@ -74,7 +81,7 @@ class _HttpServerEncoder:
         self._targets: dict[bytes, bytes] = {}
         self._peers: dict[bytes, tuple[bytes, bytes]] = {}
         self._clients: dict[bytes, bytes] = {}
-        self._trace_states: dict[bytes, bytes] = {}
+        self._trace_states = TraceStates()
 
     def encode(self, record: bytes, clock: int) -> bytes:
         """Make the encoded span of a record; `clock` ns are added to its times to make them Unix time."""
@@ -126,11 +133,8 @@ class _HttpServerEncoder:
             client = self._forwarded_client(forwarded, raw) or client
 
         header = encode_header(clock, flags, start, end, trace_id, span_id, parent_id)
-        encoded = b"".join((header, template, target, of_peer, client))
-        if tracestate_length:
-            raw = record[tracestate_at : tracestate_at + (tracestate_length & _LENGTH)]
-            encoded += self._trace_state(raw, tracestate_length)
-        return encoded
+        state = self._trace_states.encode(record, tracestate_at, tracestate_length)
+        return b"".join((header, template, target, of_peer, client, state))
 
     def _forwarded_client(self, forwarded: bytes, forwarded_for: bytes) -> bytes:
         key = forwarded + b"\0" + forwarded_for
@@ -140,14 +144,6 @@ class _HttpServerEncoder:
             client = encode_attributes({"client.address": address}) if address else b""
             remember(self._clients, key, client)
         return client
-
-    def _trace_state(self, raw: bytes, length: int) -> bytes:
-        key = raw + length.to_bytes(2, "little")
-        state = self._trace_states.get(key)
-        if state is None:
-            state = Span(trace_state=_trace_state(raw, length)).SerializeToString()
-            remember(self._trace_states, key, state)
-        return state
 
     def _template(self, record: bytes, raw_route: bytes, raw_forwarded: bytes) -> bytes:
         """Encode what the spans of many requests have in common."""
@@ -233,9 +229,3 @@ def _first_of(values: str) -> str:
 def _forwarded_scheme(values: str) -> str:
     scheme = _first_of(values).lower()
     return scheme if scheme in DEFAULT_PORTS else ""
-
-
-def _trace_state(raw: bytes, length: int) -> str:
-    """A tracestate; where it was cut, without the member that is not whole (W3C Trace Context, 3.3.1.5)."""
-    text = text_of(raw)
-    return text.rpartition(",")[0] if length & TEXT_CUT else text

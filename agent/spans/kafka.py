@@ -14,7 +14,7 @@ from agent.spans.go_error import GoError
 from agent.spans.http import parse_authority, text_of
 from agent.spans.kafka_errors import error_name
 from agent.spans.records import TEXT_CUT
-from agent.spans.template import HEADER, fill, remember, set_attribute
+from agent.spans.template import HEADER, encode_header, remember, set_attribute
 
 _LENGTH = TEXT_CUT - 1
 
@@ -49,10 +49,10 @@ class KafkaRecord:
     def begin(
         self, record: bytes, clock: int, template: Callable[..., bytes]
     ) -> tuple[bytes, Span, tuple[Any, ...]]:
-        """Give what many spans have in common, encoded; the rest of this one; and the other members asked for.
+        """Give the span as far as it is encoded; what else there is of this message; and the other members asked for.
 
-        `template` makes the former from the texts and the numbers, where they are new; `clock` ns are added to the
-        record's times to make them Unix time.
+        `template` encodes what many spans have in common, from the texts and the numbers, where they are new; `clock`
+        ns are added to the record's times to make them Unix time.
         """
         fields = self._unpack(record)
         places = self._texts(fields)
@@ -65,9 +65,8 @@ class KafkaRecord:
             common = template([text_of(text) for text in texts], *key[1])
             remember(self._templates, key, common)
         span = Span()
-        fill(span, clock, *self._header(fields))
         self._describe_message(span, record, fields)
-        return common, span, self._own(fields)
+        return encode_header(clock, *self._header(fields)) + common, span, self._own(fields)
 
     def _describe_message(self, span: Span, record: bytes, fields: tuple[Any, ...]) -> None:
         """Add what is another thing in every message: offset, key, and links to contexts that it carries."""

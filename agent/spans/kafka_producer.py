@@ -20,10 +20,10 @@ def kafka_producer_encoder(record: Format) -> Encoder:
     reader = KafkaRecord(record, _TEXTS, _NUMBERS, ("tombstone", "messages"))
 
     def encode(record: bytes, clock: int) -> bytes:
-        template, span, (tombstone, _) = reader.begin(record, clock, _template)
+        begun, span, (tombstone, _) = reader.begin(record, clock, _template)
         if tombstone:
             span.attributes.add(key="messaging.kafka.message.tombstone").value.bool_value = True
-        return template + span.SerializeToString()
+        return begun + span.SerializeToString()
 
     return encode
 

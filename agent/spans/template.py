@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from agent.spans.records import FLAGS_LOCAL_PARENT, FLAGS_REMOTE_PARENT, RECORD_REMOTE_PARENT
+from agent.spans.http import text_of
+from agent.spans.records import FLAGS_LOCAL_PARENT, FLAGS_REMOTE_PARENT, RECORD_REMOTE_PARENT, TEXT_CUT
 
 _K = TypeVar("_K")
 _T = TypeVar("_T")
@@ -26,7 +27,7 @@ _ROOT = struct.Struct("<2s16s2s8s2sIsQsQ").pack
 _CHILD = struct.Struct("<2s16s2s8s2sIsQsQ2s8s").pack
 
 HEADER = ("flags", "start", "end", "trace_id", "span_id", "parent_id")
-"""The members of struct record_header that `fill` takes."""
+"""The members of struct record_header that `encode_header` takes."""
 
 
 def set_attribute(span: Span, name: str, value: str | int) -> None:
@@ -78,20 +79,24 @@ def remember(cache: dict[_K, _T], key: _K, value: _T) -> None:
     cache[key] = value
 
 
-def fill(
-    span: Span,
-    clock: int,
-    flags: int,
-    start: int,
-    end: int,
-    trace_id: bytes,
-    span_id: bytes,
-    parent_id: bytes,
-) -> None:
-    """Set what a record's header tells; `clock` ns are added to its times to make them Unix time."""
-    span.trace_id = trace_id
-    span.span_id = span_id
-    span.parent_span_id = parent_id if parent_id != _NO_PARENT else b""
-    span.flags = FLAGS_REMOTE_PARENT if flags & RECORD_REMOTE_PARENT else FLAGS_LOCAL_PARENT
-    span.start_time_unix_nano = start + clock
-    span.end_time_unix_nano = end + clock
+class TraceStates:
+    """Encodes tracestates as parts of spans. Not for several threads."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[bytes, int], bytes] = {}
+
+    def encode(self, record: bytes, at: int, length: int) -> bytes:
+        """Encode the text of a record at `at`; `length` as it is there, with TEXT_CUT, or 0.
+
+        Where it was cut, the member that is not whole goes (W3C Trace Context, 3.3.1.5).
+        """
+        if not length:
+            return b""
+        raw = record[at : at + (length & ~TEXT_CUT)]
+        state = self._known.get((raw, length))
+        if state is None:
+            text = text_of(raw)
+            whole = text.rpartition(",")[0] if length & TEXT_CUT else text
+            state = Span(trace_state=whole).SerializeToString()
+            remember(self._known, (raw, length), state)
+        return state
