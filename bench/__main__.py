@@ -27,6 +27,7 @@ MEASURES: dict[str, Measure] = {
     "client": calls.client_span,
     "grpc": calls.grpc_spans,
     "kafka": calls.kafka_spans,
+    "sql": calls.sql_spans,
     "unsampled": calls.unsampled,
     "side-by-side": load.side_by_side,
     "agent": load.agent_costs,

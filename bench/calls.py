@@ -14,7 +14,7 @@ from bench.gospan import Agent, ProgramRuns, program_runs
 from bench.shared import Bench
 from bench.target import BenchError, flood, running
 from tests.brokers import kafka
-from tests.support import golang, kafka_go
+from tests.support import golang, kafka_go, sql
 from tests.support.calls import calling
 from tests.support.grpc import call, program, serving
 
@@ -147,6 +147,40 @@ def kafka_spans(bench: Bench) -> list[Figure]:
             limit=3 if side == "produced" else 2,
         )
         for side, count in hits.items()
+    ]
+
+
+_QUERIES = 1000
+
+
+def sql_spans(bench: Bench) -> list[Figure]:
+    """Count the runs of the agent's programs for requests that make one query each, and for those that make none.
+
+    The database is SQLite, which is in the program itself.
+    """
+    path = Path(shutil.copy(sql.program(), bench.workspace / "databases"))
+    runs = {}
+    with (
+        sql.asking(path, {"sqlite": "file::memory:?cache=shared"}) as app,
+        _agent(bench, path, "always_on") as agent,
+    ):
+        _wait_until_traced(agent, path)
+        app.ask("setup", "sqlite")
+        for way in ("nothing", "queryrow"):
+            with counted():
+                before = program_runs(agent.pid).runs
+                for _ in range(_QUERIES):
+                    app.ask(way, "sqlite")
+                runs[way] = program_runs(agent.pid).runs - before
+    return [
+        Figure(
+            name="probe hits, query",
+            value=round((runs["queryrow"] - runs["nothing"]) / _QUERIES, 2),
+            unit="/query",
+            method=f"tests/apps/databases, {_QUERIES} requests with a query by database/sql, less as many without; "
+            "run_cnt of the programs",
+            limit=2,
+        )
     ]
 
 

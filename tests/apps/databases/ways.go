@@ -19,6 +19,7 @@ var ways = map[string]func(ctx context.Context, db *database, n int) error{
 		_, err := db.ExecContext(ctx, "CREATE TABLE items (id INTEGER PRIMARY KEY, name VARCHAR(200))")
 		return err
 	},
+	"nothing":  func(context.Context, *database, int) error { return nil },
 	"query":    query,
 	"queryrow": queryRow,
 	"exec": func(ctx context.Context, db *database, n int) error {
