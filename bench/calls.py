@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -40,13 +40,8 @@ def client_span(bench: Bench) -> list[Figure]:
         with calling(program) as app, _agent(bench, program, sampler, settings) as agent:
             _wait_until_traced(agent, program)
             app.ask("/handler", 16)
-            with counted():
-                before = program_runs(agent.pid)
-                app.ask("/nothing", _REQUESTS)
-                between = program_runs(agent.pid)
-                app.ask("/handler", _REQUESTS)
-                runs[which] = program_runs(agent.pid) - between
-                servers = 2 * (between - before).runs
+            servers = 2 * _runs(agent, app.ask, "/nothing", _REQUESTS).runs
+            runs[which] = _runs(agent, app.ask, "/handler", _REQUESTS)
     method = (
         f"tests/apps/http_calls, {_REQUESTS} requests over one connection; run_cnt and run_time_ns of the agent's "
         "uprobe programs in /proc/PID/fdinfo"
@@ -75,10 +70,7 @@ def unsampled(bench: Bench) -> list[Figure]:
         with running(bench.server) as target, _agent(bench, bench.server, sampler) as agent:
             _wait_until_traced(agent, bench.server)
             flood(target, requests=100)
-            with counted():
-                before = program_runs(agent.pid)
-                flood(target, requests=10_000)
-                runs[sampler] = program_runs(agent.pid) - before
+            runs[sampler] = _runs(agent, flood, target, requests=10_000)
     method = "http_client -requests 10000, OTEL_TRACES_SAMPLER always_off against always_on; run_time_ns"
     return [_unsampled("BPF time of unsampled, server", runs, method)]
 
@@ -100,10 +92,7 @@ def grpc_spans(bench: Bench) -> list[Figure]:
             ("server", untraced, server.address),
             ("client", traced, other.address),
         ):
-            with counted():
-                before = program_runs(agent.pid).runs
-                call(path, address, wanted)
-                hits[side] = (program_runs(agent.pid).runs - before) / _REQUESTS
+            hits[side] = _runs(agent, call, path, address, wanted).runs / _REQUESTS
     return [
         Figure(
             name=f"probe hits, gRPC {side} span",
@@ -134,10 +123,7 @@ def kafka_spans(bench: Bench) -> list[Figure]:
             ("produced", {"op": "produce", "how": "each", "messages": [{"value": "v"}] * _MESSAGES}),
             ("consumed", {"op": "consume", "how": "only", "count": _MESSAGES}),
         ):
-            with counted():
-                before = program_runs(agent.pid).runs
-                app.do(topic=topic, **command)
-                hits[side] = (program_runs(agent.pid).runs - before) / _MESSAGES
+            hits[side] = _runs(agent, app.do, topic=topic, **command).runs / _MESSAGES
     return [
         Figure(
             name=f"probe hits, message {side}",
@@ -167,11 +153,7 @@ def sql_spans(bench: Bench) -> list[Figure]:
         _wait_until_traced(agent, path)
         app.ask("setup", "sqlite")
         for way in ("nothing", "queryrow"):
-            with counted():
-                before = program_runs(agent.pid).runs
-                for _ in range(_QUERIES):
-                    app.ask(way, "sqlite")
-                runs[way] = program_runs(agent.pid).runs - before
+            runs[way] = _runs(agent, app.ask, way, "sqlite", times=_QUERIES).runs
     return [
         Figure(
             name="probe hits, query",
@@ -182,6 +164,17 @@ def sql_spans(bench: Bench) -> list[Figure]:
             limit=2,
         )
     ]
+
+
+def _runs(
+    agent: Agent, do: Callable[..., object], *arguments: object, times: int = 1, **named: object
+) -> ProgramRuns:
+    """What the agent's programs run while something is done so many times."""
+    with counted():
+        before = program_runs(agent.pid)
+        for _ in range(times):
+            do(*arguments, **named)
+        return program_runs(agent.pid) - before
 
 
 def _unsampled(name: str, runs: dict[str, ProgramRuns], method: str) -> Figure:
