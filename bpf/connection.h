@@ -23,7 +23,7 @@ LAYOUTS(connection_layouts, struct connection_layout);
 
 struct connection_note {
 	struct trace_context context;
-	__u64 time; /* ns */
+	__u64 time; /* ns; 0: taken */
 };
 
 /* A request that has not come by then won't: the note is of one that its server, not traced then, did not take. */
@@ -117,19 +117,26 @@ static __always_inline bool connection_read(struct connection_reading *at, const
 /* The client's end: a request with this context is about to be sent. */
 static __always_inline void connection_note(const struct connection_key *key, const struct trace_context *context)
 {
+	struct connection_note *known = bpf_map_lookup_elem(&connection_notes, key);
 	struct connection_note note = {.context = *context, .time = bpf_ktime_get_ns()};
 	__u64 *made = notes_made();
 
 	if (made && !*made)
 		*made = 1;
-	if (!bpf_map_update_elem(&connection_notes, key, &note, BPF_ANY))
-		count(COUNTER_CONTEXTS_NOTED);
+	if (known)
+		*known = note;
+	else if (bpf_map_update_elem(&connection_notes, key, &note, BPF_ANY))
+		return;
+	count(COUNTER_CONTEXTS_NOTED);
 }
 
 /* The client's end: a request is about to be sent that carries a context itself, or is not known. */
 static __always_inline void connection_forget(const struct connection_key *key)
 {
-	bpf_map_delete_elem(&connection_notes, key);
+	struct connection_note *note = bpf_map_lookup_elem(&connection_notes, key);
+
+	if (note)
+		note->time = 0;
 }
 
 static __always_inline bool are_connections_joined(void)
@@ -142,17 +149,19 @@ static __always_inline bool are_connections_joined(void)
 	return made && *made;
 }
 
-/* The server's end: a request without a context has come. */
+/* The server's end: a request without a context has come. The note of an HTTP/1 connection stays, for its next request. */
 static __always_inline bool connection_take(const struct connection_key *key, struct trace_context *context)
 {
-	const struct connection_note *note = bpf_map_lookup_elem(&connection_notes, key);
+	struct connection_note *note = bpf_map_lookup_elem(&connection_notes, key);
 	bool fresh;
 
-	if (!note)
+	if (!note || !note->time)
 		return false;
 	fresh = bpf_ktime_get_ns() - note->time < NOTE_LIFETIME;
 	*context = note->context;
-	bpf_map_delete_elem(&connection_notes, key);
+	note->time = 0;
+	if (key->stream)
+		bpf_map_delete_elem(&connection_notes, key);
 	if (fresh)
 		count(COUNTER_CONTEXTS_JOINED);
 	return fresh;

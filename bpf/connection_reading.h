@@ -27,3 +27,9 @@ struct connection_reading {
 	struct go_slice ip;
 	__u64 fd, port;
 };
+
+/* The connection that a goroutine has to do with for all of its life, as those of HTTP/1 have: it is read once. */
+struct known_connection {
+	__u64 owner; /* what it was found by: tells it from none, and from another one */
+	struct connection_key key;
+};

@@ -21,14 +21,16 @@ int gin_handle(struct pt_regs *ctx)
 	const struct gin_layout *go;
 	struct hit hit;
 
-	if (!hit_begin(&hit, ctx) || !(request = bpf_map_lookup_elem(&http_server_requests, &hit.key)))
+	if (!hit_begin(&hit, ctx))
 		return 0;
 	/* Handlers pass it on as a context.Context. The server's span is the outermost of its goroutine. Its first words
 	 * are those of the response, so a Context that serves another request by then is not taken for this one. */
 	goroutine = hit.goroutine;
-	if (goroutine && goroutine->depth)
-		context_note(hit.key.process, hit.key.goid, GO_ARG_2(ctx), &goroutine->spans[0].context);
-	if (!request->recorded)
+	if (!goroutine || !goroutine->depth)
+		return 0;
+	context_note(hit.key.process, hit.key.goid, GO_ARG_2(ctx), &goroutine->spans[0].context);
+	request = http_server_request_of(&hit);
+	if (!request)
 		return 0;
 	go = bpf_map_lookup_elem(&gin_layouts, &hit.process->slot);
 	if (go && go->context_full_path != GO_UNKNOWN)

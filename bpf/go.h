@@ -138,16 +138,18 @@ static __always_inline bool go_read_pair(struct go_pair *to, __u64 base, go_offs
  * lies in it is still zero. Pages may be larger than 4 KiB: then this is more careful than it need be. */
 static __always_inline bool go_read_object(void *to, __u32 room, __u32 size, __u64 address)
 {
-	__u32 head = 4096 - (address & 4095);
+	__u64 whole = size, head = 4096 - (address & 4095);
 
 	if (size > room || (__s64)address <= 0)
 		return false;
-	if (!bpf_probe_read_user(to, size, (const void *)address))
+	CLAMP(whole, room);
+	if (!bpf_probe_read_user(to, whole, (const void *)address))
 		return true;
-	if (head >= size || head > room) {
+	if (head >= whole) {
 		count(COUNTER_READS_FAILED);
 		return false;
 	}
+	CLAMP(head, room);
 	/* The helper zeroes what it was to fill where it fails. */
 	return go_read(to, head, address);
 }

@@ -18,12 +18,19 @@ struct context_key {
 	__u64 address; /* the context's, an interface's data word */
 };
 
+enum context_owner {
+	CONTEXT_OF_CALL,
+	CONTEXT_OF_REQUEST, /* over HTTP/1 */
+	CONTEXT_OF_CONNECTION, /* HTTP/1: no span's, but which goroutine serves it */
+};
+
 /* Entries outlive their span: a goroutine that outlives the request goes on with its context. When nobody has the context
  * any more its memory is used again, likely for other contexts, so an entry whose span has ended needs proof. */
 struct context_span {
 	struct trace_context trace;
 	__u64 goid; /* whose span it is */
 	__u64 parent; /* the context's second word when it was noted: the address of its parent */
+	__u64 whose; /* enum context_owner */
 };
 
 struct {
@@ -51,14 +58,13 @@ static __always_inline __u64 context_parent(const struct go_interface *words)
  * pointers to a struct that is a string: "http-server" and "local-addr" (net/http/server.go, contextKey). */
 static __always_inline bool context_is_of_connection(__u64 address)
 {
-	struct {
-		struct go_interface parent, key;
-	} value = {};
-	__u64 name = 0, word = 0;
+	__u64 word = 0;
 
-	if ((__s64)address <= 4096 || bpf_probe_read_user(&value, sizeof(value), (const void *)address) ||
-	    (__s64)value.key.data <= 4096 || bpf_probe_read_user(&name, sizeof(name), (const void *)value.key.data) ||
-	    (__s64)name <= 4096 || bpf_probe_read_user(&word, sizeof(word), (const void *)name))
+	/* A context with a value is {parent, key, value}; the key's data, its name's bytes, and the first of them. One
+	 * variable: the stack is full. */
+	if ((__s64)address <= 4096 || bpf_probe_read_user(&word, sizeof(word), (const void *)(address + 24)) ||
+	    (__s64)word <= 4096 || bpf_probe_read_user(&word, sizeof(word), (const void *)word) ||
+	    (__s64)word <= 4096 || bpf_probe_read_user(&word, sizeof(word), (const void *)word))
 		return false;
 	return word == 0x7265732d70747468ULL /* http-ser */ || word == 0x64612d6c61636f6cULL /* local-ad */;
 }
@@ -76,13 +82,11 @@ static __always_inline bool context_is_same(const struct context_span *known, co
 	return context_is_of_connection(words->data) || context_is_of_connection(context_parent(&parent));
 }
 
-/* Let a context, or something that is passed around like one, stand for a span of a goroutine: what is called with it, or
- * with one that is made from it, becomes a child. `address` is an interface's data word. Once the span has ended only
- * contexts of net/http's requests still count. */
-static __always_inline void context_note(__u64 process, __u64 goid, __u64 address, const struct trace_context *trace)
+static __always_inline void context_put(__u64 process, __u64 goid, __u64 address, const struct trace_context *trace,
+					enum context_owner whose, bool first)
 {
 	struct context_key key = {process, address};
-	struct context_span entry = {.trace = *trace, .goid = goid};
+	struct context_span entry = {.trace = *trace, .goid = goid, .whose = whose};
 	struct go_interface parent;
 
 	if (!address)
@@ -92,5 +96,44 @@ static __always_inline void context_note(__u64 process, __u64 goid, __u64 addres
 		return;
 	}
 	entry.parent = parent.data;
+	bpf_map_update_elem(&contexts, &key, &entry, BPF_ANY);
+	if (!first)
+		return;
+	key.address = parent.data;
+	bpf_map_delete_elem(&contexts, &key);
+}
+
+/* Let a context, or something that is passed around like one, stand for a span of a goroutine: what is called with it, or
+ * with one that is made from it, becomes a child. `address` is an interface's data word. Once the span has ended only
+ * contexts of net/http's requests still count. */
+static __always_inline void context_note(__u64 process, __u64 goid, __u64 address, const struct trace_context *trace)
+{
+	context_put(process, goid, address, trace, CONTEXT_OF_CALL, false);
+}
+
+/* The same for a request over HTTP/1. With the first one of a connection, all is forgotten that is known of another
+ * whose context was at the same address. */
+static __always_inline void context_note_request(__u64 process, __u64 goid, __u64 address,
+						 const struct trace_context *trace, bool first)
+{
+	context_put(process, goid, address, trace, CONTEXT_OF_REQUEST, first);
+}
+
+/* Let the parent of a request's context, which is the context of its HTTP/1 connection, stand for the goroutine: whoever
+ * walks by it comes from the context of a request whose own was not noted, as it is not sampled. That is done once a
+ * connection, and not once a request. */
+static __always_inline void context_note_connection(__u64 process, __u64 goid, __u64 request_context)
+{
+	struct context_span entry = {.goid = goid, .whose = CONTEXT_OF_CONNECTION};
+	struct context_key key = {process, 0};
+	struct go_interface parent;
+
+	if (!request_context)
+		return;
+	if (!context_read(&parent, request_context)) {
+		count(COUNTER_READS_FAILED);
+		return;
+	}
+	key.address = context_parent(&parent);
 	bpf_map_update_elem(&contexts, &key, &entry, BPF_ANY);
 }

@@ -145,11 +145,10 @@ int grpc_server_start(struct pt_regs *ctx)
 	entry->stream = stream;
 	stream_parts(go, stream, &context, &method);
 	outer = context && context_find(hit.key.process, hit.key.goid, context) ? span_found(&hit, goroutine) : NULL;
-	headers = http_headers_find(&hit, metadata_of(&entry->at, go, context));
+	headers = header_scan_of(&hit.key);
 	if (!headers)
 		return 0;
-	if (headers->lines[HEADER_TRACEPARENT] == 1 &&
-	    traceparent_read(&headers->traceparent, &headers->values[HEADER_TRACEPARENT], &headers->remote))
+	if (http_headers_context(&hit, headers, metadata_of(&entry->at, go, context)))
 		remote = &headers->remote;
 	span = span_enter(&hit, goroutine, grpc_server_record_kind, remote);
 	if (!span)
@@ -158,6 +157,7 @@ int grpc_server_start(struct pt_regs *ctx)
 		span->context = outer->context;
 		__builtin_memcpy(span->parent_id, outer->parent_id, sizeof(span->parent_id));
 		span->flags = outer->flags;
+		span->start = bpf_ktime_get_ns();
 		outer->flags |= SPAN_REPLACED;
 	}
 	context_note(hit.key.process, hit.key.goid, context, &span->context);
@@ -172,7 +172,8 @@ int grpc_server_start(struct pt_regs *ctx)
 	tcp_address_of(&record->local, common, transport, go->local_address);
 	text_append(record, RECORD_MAX, &record->method, &method, METHOD_MAX);
 	record->tracestate.length = 0;
-	if (remote)
+	http_headers_rest(&hit, headers);
+	if (remote && headers->lines[HEADER_TRACESTATE])
 		text_append(record, RECORD_MAX, &record->tracestate, &headers->values[HEADER_TRACESTATE],
 			    TRACESTATE_MAX);
 	return 0;

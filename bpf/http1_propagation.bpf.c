@@ -100,7 +100,7 @@ int http1_request_written(struct pt_regs *ctx)
 	struct hit hit;
 	__u64 bias;
 
-	if (!hit_begin(&hit, ctx))
+	if (!hit_identify(&hit, ctx))
 		return 0;
 	go = bpf_map_lookup_elem(&http1_propagation_layouts, &hit.process->slot);
 	go_writer = bpf_map_lookup_elem(&buffered_writer_layouts, &hit.process->slot);
@@ -133,15 +133,22 @@ int http1_request_written(struct pt_regs *ctx)
 	if (!join_connections || (sending != SENDING_NOT && !are_connections_joined()))
 		return 0;
 	scan = header_scan_of(&hit.key);
-	if (!scan ||
-	    !go_read_field(&scan->connection.conn, sizeof(scan->connection.conn), writer.target.data,
-			   go->connection) ||
-	    !connection_read(&scan->connection, &hit, bias, true))
+	if (!scan)
 		return 0;
+	/* The goroutine writes to this connection alone. */
+	if (scan->own.owner != writer.target.data) {
+		scan->own.owner = 0;
+		if (!go_read_field(&scan->connection.conn, sizeof(scan->connection.conn), writer.target.data,
+				   go->connection) ||
+		    !connection_read(&scan->connection, &hit, bias, true))
+			return 0;
+		scan->own.key = scan->connection.key;
+		scan->own.owner = writer.target.data;
+	}
 	if (sending == SENDING_NOT)
-		connection_note(&scan->connection.key, &context);
+		connection_note(&scan->own.key, &context);
 	else
-		connection_forget(&scan->connection.key);
+		connection_forget(&scan->own.key);
 	return 0;
 }
 

@@ -260,7 +260,7 @@ int http2_request_written(struct pt_regs *ctx)
 	const struct http2_propagation_layout *go;
 	struct hit hit;
 
-	if (!hit_begin(&hit, ctx) || !(go = bpf_map_lookup_elem(&http2_propagation_layouts, &hit.process->slot)))
+	if (!hit_identify(&hit, ctx) || !(go = bpf_map_lookup_elem(&http2_propagation_layouts, &hit.process->slot)))
 		return 0;
 
 	struct http2_fields fields = {
@@ -283,7 +283,7 @@ int x_http2_request_written(struct pt_regs *ctx)
 	const struct http2_propagation_layout *go;
 	struct hit hit;
 
-	if (!hit_begin(&hit, ctx) || !(go = bpf_map_lookup_elem(&http2_propagation_layouts, &hit.process->slot)))
+	if (!hit_identify(&hit, ctx) || !(go = bpf_map_lookup_elem(&http2_propagation_layouts, &hit.process->slot)))
 		return 0;
 
 	struct http2_fields fields = {

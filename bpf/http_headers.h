@@ -82,7 +82,9 @@ static const struct header_name header_table[HEADER_SLOTS] = {
 };
 
 /* The lengths that occur in the table, one bit each: most headers need no closer look. */
-#define HEADER_LENGTHS (1 << 9 | 1 << 10 | 1 << 11 | 1 << 14 | 1 << 15 | 1 << 16 | 1 << 17)
+#define HEADER_LENGTHS	  (1U << 9 | 1 << 10 | 1 << 11 | 1 << 14 | 1 << 15 | 1 << 16 | 1 << 17)
+#define TRACEPARENT_NAMES (1U << 11) /* those as long as its */
+#define TRACESTATE_NAMES  (1U << 10)
 
 /* Of one group or bucket: where keys and elements lie in it, and how far apart. */
 struct group_shape {
@@ -112,11 +114,15 @@ struct header_scan {
 	    [NEAR_WORDS]; /* what lies at `near_at`: the lines of the first header that was found, and its neighbours */
 	__u64 near_at;
 	__u32 swiss; /* what kind of map it is */
-	__u32 full; /* those of its 8 slots that are in use, a bit each; 0: nothing to look at */
+	__u64 full; /* those of its 8 slots that are in use, the top bit of a byte each; 0: nothing to look at */
+	__u64 map; /* whose groups these are */
+	bool all_at_hand; /* the current group is the only one */
+	struct go_window window; /* of the server: the request */
 	union header_text name; /* of the entry that is looked at; the stack has no room */
 	struct traceparent traceparent; /* room to parse one */
 	struct trace_context remote; /* what it says */
 	struct connection_reading connection; /* of a request that is looked at */
+	struct known_connection own; /* the one that the goroutine serves, or writes to, as long as it lives */
 };
 
 struct {
@@ -154,8 +160,10 @@ static __always_inline void first_line(struct header_scan *scan, struct go_strin
 	__u64 from = address - scan->near_at;
 
 	if (!scan->near_at) {
-		if (!go_read_object(scan->near, sizeof(scan->near), sizeof(scan->near), address))
+		if (!go_read_object(scan->near, sizeof(scan->near), sizeof(scan->near), address)) {
+			*line = (struct go_string){};
 			return;
+		}
 		scan->near_at = address;
 		from = 0;
 	}
@@ -174,46 +182,54 @@ static __always_inline __u64 group_word(const struct header_scan *scan, __u64 at
 	return *(const any_u64 *)((const char *)scan->group + at);
 }
 
-/* Look at the entries of the scan's current group. */
-static __always_inline void group_scan(struct header_scan *scan)
+/* Look at those entries of the scan's current group whose names are of one of these lengths, a bit each. It is a loop,
+ * although the verifier would rather have it unrolled: a program that runs once a request is not in the processor's cache,
+ * so that its length counts. */
+static __noinline __attribute__((unused)) int group_scan(struct header_scan *scan, __u64 lengths)
 {
-	/* Unrolled: Linux 5.10 follows a jump back, but refuses an instruction that falls through to a loop's start. */
-#pragma unroll
-	for (__u32 i = 0; i < GROUP_SLOTS; i++) {
+	union header_text *name = &scan->name;
+	__u64 full = scan->full;
+	__u32 i = 0;
+
+	do {
 		__u32 at_key = scan->shape.keys + i * scan->shape.key_stride;
 		__u32 at_elem = scan->shape.elems + i * scan->shape.elem_stride;
-		union header_text *name = &scan->name;
-		__u64 length, lines;
-		__u32 header;
+		__u64 length, lines, header, top = full & 0x80;
 
-		if (!(scan->full >> i & 1))
+		full >>= 8;
+		i++;
+		/* Linux 5.10 follows a jump back, but refuses an instruction that falls through to a loop's start, which is
+		 * where the compiler would put these two. */
+		asm volatile("" : "+r"(i), "+r"(full));
+		if (!top)
 			continue;
 		length = group_word(scan, at_key + 8);
-		if (length > 17 || !(HEADER_LENGTHS >> length & 1))
+		if (length > 17 || !(lengths >> length & 1))
 			continue;
-		*name = (union header_text){};
-		if (!go_read(name->bytes, length, group_word(scan, at_key)))
+		lines = group_word(scan, at_elem + 8);
+		__builtin_memset(name, 0, sizeof(*name));
+		if (!lines || !go_read(name->bytes, length, group_word(scan, at_key)))
 			continue;
 		header = header_of(name, length);
 		if (header >= HEADERS)
 			continue;
-		lines = group_word(scan, at_elem + 8);
-		if (!lines)
-			continue;
+		MASK(header, HEADERS - 1);
 		scan->lines[header] = lines;
-		first_line(scan, &scan->values[header], group_word(scan, at_elem));
-	}
+		/* One alone has no neighbours. */
+		if (lengths == TRACEPARENT_NAMES)
+			go_read(&scan->values[header], sizeof(scan->values[header]), group_word(scan, at_elem));
+		else
+			first_line(scan, &scan->values[header], group_word(scan, at_elem));
+	} while (i < GROUP_SLOTS);
+	return 0;
 }
 
-/* One bit for each slot in use, from a group's control word or a bucket's tophashes. */
-static __always_inline __u32 slots_in_use(__u64 word, bool swiss)
+/* The top bit of each slot's byte that is in use, from a group's control word or a bucket's tophashes. */
+static __always_inline __u64 slots_in_use(__u64 word, bool swiss)
 {
-	__u32 full = 0;
+	const __u64 ones = 0x0101010101010101ULL, tops = ones << 7;
 
-#pragma unroll
-	for (int i = 0; i < GROUP_SLOTS; i++)
-		full |= (swiss ? !(word >> (8 * i) & 0x80) : (word >> (8 * i) & 0xff) >= MIN_TOP_HASH) << i;
-	return full;
+	return (swiss ? ~word : ((word | tops) - ones * MIN_TOP_HASH) | word) & tops;
 }
 
 /* Read the next group of a Swiss map (internal/runtime/maps): a small map is one group; a larger one a directory of
@@ -311,42 +327,101 @@ static __always_inline bool hash_map_begin(struct header_scan *scan, const struc
 	return at->buckets;
 }
 
-/* Go to the next group of a scan and look at its entries; 0 where it was the last. A global function, which the verifier goes
- * through once and not once for each group; so it takes the key of the scan, and not the scan (pointers to memory: only
- * since kernel 5.12). */
-__noinline int header_scan_step(__u64 process, __u64 goid, __u32 slot)
+static __always_inline bool group_next(struct header_scan *scan, const struct header_map_layout *go)
+{
+	return scan->swiss ? swiss_map_next(scan, go) : hash_map_next(scan);
+}
+
+/* Whether there is another group behind the current one. */
+static __always_inline bool group_follows(const struct header_scan *scan)
+{
+	return scan->swiss ? scan->at.next_group <= scan->at.last_group || scan->at.next_table < scan->at.tables
+			   : scan->at.bucket || scan->at.next_bucket <= scan->at.last_bucket || scan->at.old_buckets;
+}
+
+/* Go to the next group of a scan and look at its entries whose names are of these lengths; 0 where it was the last. A
+ * global function, which the verifier goes through once and not once for each group; so it takes the key of the scan, and not
+ * the scan (pointers to memory: only since kernel 5.12). */
+__noinline int header_scan_step(__u64 process, __u64 goid, __u32 slot, __u32 lengths)
 {
 	const struct goroutine_key key = {process, goid};
 	struct header_scan *scan = bpf_map_lookup_elem(&header_scans, &key);
 	const struct header_map_layout *go = bpf_map_lookup_elem(&header_map_layouts, &slot);
 
-	if (!scan || !go)
-		return 0;
-	if (!(scan->swiss ? swiss_map_next(scan, go) : hash_map_next(scan)))
-		return 0;
-	group_scan(scan);
-	return scan->swiss ? scan->at.next_group <= scan->at.last_group || scan->at.next_table < scan->at.tables
-			   : scan->at.bucket || scan->at.next_bucket <= scan->at.last_bucket || scan->at.old_buckets;
+	if (!scan || !go || !group_next(scan, go))
+		return false;
+	group_scan(scan, lengths);
+	return group_follows(scan);
 }
 
-/* Look through the http.Header at `map`. What was found is in the scan's values and lines. */
-static __always_inline struct header_scan *http_headers_find(const struct hit *hit, __u64 map)
+static __always_inline bool header_map_begin(struct header_scan *scan, const struct header_map_layout *go)
+{
+	return scan->map &&
+	       (scan->swiss ? swiss_map_begin(scan, go, scan->map) : hash_map_begin(scan, go, scan->map));
+}
+
+/* Look for the headers in the scan's map whose names are of these lengths. */
+static __always_inline void headers_find(const struct hit *hit, __u32 lengths)
 {
 	__u32 slot = hit->process->slot;
-	const struct header_map_layout *go = bpf_map_lookup_elem(&header_map_layouts, &slot);
-	struct header_scan *scan = header_scan_of(&hit->key);
 
-	if (!scan || !go)
-		return NULL;
-	__builtin_memset(scan->values, 0, sizeof(scan->values));
+	for (int i = 0; i < GROUPS_MAX; i++)
+		if (!header_scan_step(hit->key.process, hit->key.goid, slot, lengths))
+			return;
+	count(COUNTER_HEADERS_UNREAD);
+}
+
+/* Not inlined: what it needs of the stack is then free for others. */
+static __noinline __attribute__((unused)) int context_parse(struct header_scan *scan)
+{
+	return traceparent_read(&scan->traceparent, &scan->values[HEADER_TRACEPARENT], &scan->remote);
+}
+
+/* Begin to look through the http.Header at `map`: for the context that a request carries. False where it carries none. Two
+ * lines of it are none: W3C Trace Context, 3.3. */
+static __always_inline bool http_headers_context(const struct hit *hit, struct header_scan *scan, __u64 map)
+{
+	const struct header_map_layout *go = bpf_map_lookup_elem(&header_map_layouts, &hit->process->slot);
+
 	__builtin_memset(scan->lines, 0, sizeof(scan->lines));
 	scan->near_at = 0;
+	scan->map = map;
+	scan->all_at_hand = false;
+	if (!go)
+		return false;
 	scan->swiss = go->map_directory != GO_UNKNOWN;
-	if (!map || !(scan->swiss ? swiss_map_begin(scan, go, map) : hash_map_begin(scan, go, map)))
-		return scan;
-	for (int i = 0; i < GROUPS_MAX; i++)
-		if (!header_scan_step(hit->key.process, hit->key.goid, slot))
-			return scan;
-	count(COUNTER_HEADERS_UNREAD);
-	return scan;
+	if (!header_map_begin(scan, go) || !group_next(scan, go))
+		return false;
+	group_scan(scan, TRACEPARENT_NAMES);
+	scan->all_at_hand = !group_follows(scan);
+	/* Most maps are one group. */
+	if (!scan->all_at_hand)
+		headers_find(hit, TRACEPARENT_NAMES);
+	return scan->lines[HEADER_TRACEPARENT] == 1 && context_parse(scan);
+}
+
+/* Then for others. */
+static __always_inline void http_headers_others(const struct hit *hit, struct header_scan *scan, __u32 lengths)
+{
+	const struct header_map_layout *go;
+
+	if (scan->all_at_hand) {
+		group_scan(scan, lengths);
+		return;
+	}
+	go = bpf_map_lookup_elem(&header_map_layouts, &hit->process->slot);
+	if (go && header_map_begin(scan, go))
+		headers_find(hit, lengths);
+}
+
+/* Whether it carries one tracestate; a context is passed on with it. */
+static __always_inline bool http_headers_state(const struct hit *hit, struct header_scan *scan)
+{
+	http_headers_others(hit, scan, TRACESTATE_NAMES);
+	return scan->lines[HEADER_TRACESTATE] == 1;
+}
+
+static __always_inline void http_headers_rest(const struct hit *hit, struct header_scan *scan)
+{
+	http_headers_others(hit, scan, HEADER_LENGTHS & ~TRACEPARENT_NAMES);
 }

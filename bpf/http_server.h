@@ -51,7 +51,6 @@ struct http_server_request {
 	__u64 writer; /* *http2.responseWriter; 0: HTTP/1 */
 	__u64 header; /* request.Header: tells whether `request` is still what it was */
 	struct go_string remote_addr; /* of the request before, on the same connection */
-	struct go_window window; /* the request */
 	/* The request that turns an HTTP/1 connection into HTTP/2, which is then served as such. */
 	bool becomes_http2;
 	bool recorded; /* its span is open and sampled: the record is being filled */
@@ -152,6 +151,6 @@ static __always_inline void route_release(struct pt_regs *ctx)
 	struct http_server_request *request;
 	struct hit hit;
 
-	if (hit_begin(&hit, ctx) && (request = http_server_request_of(&hit)))
+	if (hit_identify(&hit, ctx) && (request = http_server_request_of(&hit)))
 		route_settle(request);
 }

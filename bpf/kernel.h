@@ -89,6 +89,14 @@ struct linux_binprm {
 
 #pragma clang attribute pop
 
+/* A clock whose ticks are between an eighth and one and a third of a second long. bpf_jiffies64 is there since Linux 5.5. */
+static __always_inline __u64 coarse_time(void)
+{
+	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_jiffies64))
+		return bpf_jiffies64() >> 7;
+	return bpf_ktime_get_ns() >> 28;
+}
+
 /* Since Linux 6.13 a function that needs 64 bytes of stack or more gets a stack that all runs of its program on a
  * processor share, as if none could begin there before the last one ended. Programs of uprobes can be preempted since
  * 6.0, so that one overwrites the pointers that another one has spilled: the kernel crashes (seen on 7.3;

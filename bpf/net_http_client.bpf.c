@@ -181,22 +181,30 @@ int http_client_start(struct pt_regs *ctx)
 	const struct http_client_layout *go;
 	struct http_client_request *entry;
 	struct goroutine *goroutine;
-	__u64 context, request = GO_ARG_2(ctx);
+	__u64 context = 0, header = 0, request = GO_ARG_2(ctx);
 	struct span *span;
 	struct hit hit;
 
 	if (!hit_begin(&hit, ctx) || !(go = layout_of(&hit)))
 		return 0;
 	goroutine = goroutine_find_or_add(&hit);
-	entry = request_find_or_add(&hit.key);
-	if (!goroutine || !entry || !go_window_read(&entry->window, request))
+	if (!goroutine)
 		return 0;
-	context = go_window_word(&entry->window, request, GO_DATA_WORD(go->request_context));
+	go_read_field(&context, sizeof(context), request, GO_DATA_WORD(go->request_context));
 	span = span_push_outermost(&hit, goroutine, http_client_record_kind, context, request);
-	if (span)
-		outgoing_begin(&hit, go_window_word(&entry->window, request, go->request_header), &span->context);
-	if (span && span->context.flags & TRACE_FLAG_SAMPLED)
+	if (!span)
+		return 0;
+	if (is_context_sent()) {
+		go_read_field(&header, sizeof(header), request, go->request_header);
+		outgoing_begin(&hit, header, &span->context);
+	}
+	if (!(span->context.flags & TRACE_FLAG_SAMPLED))
+		return 0;
+	entry = request_find_or_add(&hit.key);
+	if (entry && go_window_read(&entry->window, request))
 		client_describe(entry, go, request);
+	else
+		span_pop(goroutine, span);
 	return 0;
 }
 

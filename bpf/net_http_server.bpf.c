@@ -125,29 +125,117 @@ static __always_inline void append_remote_addr(struct http_server_request *entry
 	entry->remote_addr = *address;
 }
 
-/* The context of a request that carries none, if its client is traced on this machine. */
-static __always_inline bool context_from_connection(struct pt_regs *ctx, const struct hit *hit,
-						    const struct request_fields *fields,
-						    struct connection_reading *at, struct trace_context *context)
+/* A header's first line, if there is one. */
+static __always_inline void append_header(struct http_server_record *record, struct text *text,
+					  const struct header_scan *scan, enum http_header header, __u32 limit)
 {
-	__u64 owner = fields->owner, state = fields->writer;
-	__u32 stream = 0;
+	struct go_string none = {};
 
-	if (!are_connections_joined() || fields->place == GO_NOWHERE)
-		return false;
-	if (state) {
-		if (!go_read_field(&state, sizeof(state), state, fields->writer_state) ||
-		    !go_read_field(&state, sizeof(state), state, fields->state_stream) ||
-		    !go_read_field(&stream, sizeof(stream), state, fields->stream_id))
-			return false;
-	} else if (!go_read_field(&owner, sizeof(owner), owner, fields->response_conn)) {
-		return false;
+	text_append(record, RECORD_MAX, text, scan->lines[header] ? &scan->values[header] : &none, limit);
+}
+
+/* The bit of a context's address in goroutine.contexts_noted. */
+static __always_inline __u64 context_bit(__u64 context)
+{
+	return 1ULL << (context * 0x9e3779b97f4a7c15ULL >> 58);
+}
+
+/* Whoever is given the context of a request that is not sampled has to know that. Requests of HTTP/1 come one after the
+ * other on a connection, whose context tells; and so seldom is it noted that the map cannot have lost it meanwhile. A
+ * sampled request may have had its context at the same address before. */
+static __always_inline void note_unsampled(const struct hit *hit, struct goroutine *goroutine, bool http2,
+					   __u64 context, const struct span *span)
+{
+	struct context_key key = {hit->key.process, context};
+	__u64 now;
+
+	if (http2) {
+		context_note(hit->key.process, hit->key.goid, context, &span->context);
+		return;
 	}
-	if (!go_read_field(&at->conn, sizeof(at->conn), owner, fields->conn) ||
-	    !connection_read(at, hit, go_bias(ctx, fields->place), false))
+	if (goroutine->contexts_noted & context_bit(context))
+		bpf_map_delete_elem(&contexts, &key);
+	now = coarse_time();
+	if (goroutine->connection_noted == now)
+		return;
+	goroutine->connection_noted = now;
+	context_note_connection(hit->key.process, hit->key.goid, context);
+}
+
+/* Tell the connection that a request came by. A function of its own as server_describe is. */
+static __noinline int server_connection_read(struct pt_regs *ctx, const struct hit *hit,
+					     const struct request_fields *fields, struct connection_reading *at)
+{
+	__u64 owner = fields->owner;
+
+	if (fields->place == GO_NOWHERE ||
+	    (!fields->writer && !go_read_field(&owner, sizeof(owner), owner, fields->response_conn)))
+		return 0;
+	return go_read_field(&at->conn, sizeof(at->conn), owner, fields->conn) &&
+	       connection_read(at, hit, go_bias(ctx, fields->place), false);
+}
+
+/* The context of a request that carries none, if its client is traced on this machine; 0 where there is none. */
+static __always_inline bool context_from_connection(struct pt_regs *ctx, const struct hit *hit,
+						    const struct request_fields *fields, struct header_scan *scan)
+{
+	struct known_connection *own = &scan->own;
+	__u64 state = fields->writer;
+
+	if (!are_connections_joined())
 		return false;
-	at->key.stream = stream;
-	return connection_take(&at->key, context);
+	/* Each HTTP/2 request has a goroutine of its own. */
+	if (state || !own->owner) {
+		if (!server_connection_read(ctx, hit, fields, &scan->connection))
+			return false;
+		own->key = scan->connection.key;
+		own->owner = !state;
+	}
+	if (state && (!go_read_field(&state, sizeof(state), state, fields->writer_state) ||
+		      !go_read_field(&state, sizeof(state), state, fields->state_stream) ||
+		      !go_read_field(&own->key.stream, sizeof(own->key.stream), state, fields->stream_id)))
+		return false;
+	return connection_take(&own->key, &scan->remote);
+}
+
+/* What a request says of itself. A function of its own, as the verifier sees it too: else its variables would be on the
+ * stack at the same time as those that are needed before. */
+static __noinline int server_describe(struct http_server_request *entry, const struct header_scan *scan,
+				      const struct http_server_layout *go, const struct request_fields *fields,
+				      bool has_remote)
+{
+	struct http_server_record *record = &entry->record;
+	const struct go_window *window = &scan->window;
+	__u64 request = entry->call, writer = entry->writer;
+	struct go_string method, target, text;
+
+	record->header.length = sizeof(*record);
+	record->status = 0;
+	record->hijacked = 0;
+	record->protocol_major = writer ? 2 : go_window_word(window, request, go->request_proto_major);
+	record->protocol_minor = writer ? 0 : go_window_word(window, request, go->request_proto_minor);
+	record->tls = go_window_word(window, request, fields->tls) != 0;
+	/* The preface of HTTP/2 looks like a request, PRI * HTTP/2.0, to an HTTP/1 server. */
+	entry->becomes_http2 = scan->lines[HEADER_HTTP2_SETTINGS] || (!writer && record->protocol_major == 2);
+
+	text = go_window_string(window, request, fields->remote_addr);
+	append_remote_addr(entry, &text);
+	text = go_window_string(window, request, fields->host);
+	text_append(record, RECORD_MAX, &record->host, &text, HOST_MAX);
+	append_header(record, &record->user_agent, scan, HEADER_USER_AGENT, USER_AGENT_MAX);
+	append_header(record, &record->forwarded_proto, scan, HEADER_FORWARDED_PROTO, FORWARDED_PROTO_MAX);
+	append_header(record, &record->forwarded_host, scan, HEADER_FORWARDED_HOST, FORWARDED_HOST_MAX);
+	method = go_window_string(window, request, fields->method);
+	target = go_window_string(window, request, fields->uri);
+	append_request_line(record, &method, &target);
+	append_header(record, &record->forwarded_for, scan, HEADER_FORWARDED_FOR, FORWARDED_FOR_MAX);
+	append_header(record, &record->forwarded, scan, HEADER_FORWARDED, FORWARDED_MAX);
+	record->tracestate.length = 0;
+	if (has_remote)
+		append_header(record, &record->tracestate, scan, HEADER_TRACESTATE, TRACESTATE_MAX);
+	entry->route_at = record->header.length;
+	route_begin(entry, ROUTER_UNKNOWN);
+	return 0;
 }
 
 /* A request begins: open its span, and note what it says of itself. */
@@ -156,87 +244,67 @@ static __always_inline struct http_server_request *server_start(struct pt_regs *
 								const struct request_fields *fields, __u64 request)
 {
 	__u64 writer = fields->writer;
-	struct go_string method, target, text;
 	const struct trace_context *remote = NULL;
 	struct http_server_request *entry;
-	struct http_server_record *record;
 	struct goroutine *goroutine;
-	struct header_scan *headers;
 	const struct go_window *window;
+	struct header_scan *scan;
+	__u64 header, context;
 	struct span *span;
 
 	goroutine = goroutine_find_or_add(hit);
-	entry = request_find_or_add(&hit->key);
-	if (!goroutine || !entry)
+	scan = header_scan_of(&hit->key);
+	if (!goroutine || !scan)
 		return NULL;
 	span = span_find(goroutine, http_server_record_kind);
 	if (span) {
 		/* The same call again, after its stack has grown (Go before 1.21, arm64). */
-		if (entry->call == request)
+		if (span->call == request)
 			return NULL;
 		count(COUNTER_SPANS_ABANDONED);
+		entry = http_server_request_of(hit);
+		if (entry)
+			entry->recorded = false;
 	}
 	goroutine->depth = 0;
 
-	if (!go_window_read(&entry->window, request))
+	if (!go_window_read(&scan->window, request))
 		return NULL;
-	window = &entry->window;
+	window = &scan->window;
+	header = go_window_word(window, request, fields->header);
+	context = go_window_word(window, request, fields->context);
+	if (http_headers_context(hit, scan, header) ||
+	    (!scan->lines[HEADER_TRACEPARENT] && context_from_connection(ctx, hit, fields, scan)))
+		remote = &scan->remote;
+	if (remote && (write_http1 || write_http2) && http_headers_state(hit, scan))
+		tracestate_keep(remote->trace_id, &scan->values[HEADER_TRACESTATE]);
+	span = span_enter(hit, goroutine, http_server_record_kind, remote);
+	if (!span)
+		return NULL;
+	span->call = request;
+	span->own_goroutine = writer;
+	goroutine->request_context = context;
+	if (!(span->context.flags & TRACE_FLAG_SAMPLED)) {
+		note_unsampled(hit, goroutine, writer, context, span);
+		return NULL;
+	}
+	if (writer)
+		context_note(hit->key.process, hit->key.goid, context, &span->context);
+	else
+		context_note_request(hit->key.process, hit->key.goid, context, &span->context,
+				     !goroutine->contexts_noted && !goroutine->connection_noted);
+	goroutine->contexts_noted |= context_bit(context);
+	entry = request_find_or_add(&hit->key);
+	if (!entry)
+		return NULL;
+	http_headers_rest(hit, scan);
 	entry->recorded = false;
 	entry->call = request;
 	entry->request = 0;
 	entry->writer = writer;
-	entry->header = go_window_word(window, request, fields->header);
-	headers = http_headers_find(hit, entry->header);
-	if (!headers)
-		return NULL;
-	/* Two lines of it are none: W3C Trace Context, 3.3. */
-	if (headers->lines[HEADER_TRACEPARENT] == 1) {
-		if (traceparent_read(&headers->traceparent, &headers->values[HEADER_TRACEPARENT], &headers->remote))
-			remote = &headers->remote;
-	} else if (!headers->lines[HEADER_TRACEPARENT] &&
-		   context_from_connection(ctx, hit, fields, &headers->connection, &headers->remote)) {
-		remote = &headers->remote;
-	}
-	if (remote && (write_http1 || write_http2) && headers->lines[HEADER_TRACESTATE] == 1)
-		tracestate_keep(remote->trace_id, &headers->values[HEADER_TRACESTATE]);
-	span = span_enter(hit, goroutine, http_server_record_kind, remote);
-	if (span)
-		context_note(hit->key.process, hit->key.goid, go_window_word(window, request, fields->context),
-			     &span->context);
-	if (!span || !(span->context.flags & TRACE_FLAG_SAMPLED))
-		return entry;
+	entry->header = header;
 
-	record = &entry->record;
-	record->header.length = sizeof(*record);
-	record->status = 0;
-	record->hijacked = 0;
-	record->protocol_major = writer ? 2 : go_window_word(window, request, go->request_proto_major);
-	record->protocol_minor = writer ? 0 : go_window_word(window, request, go->request_proto_minor);
-	record->tls = go_window_word(window, request, fields->tls) != 0;
-	/* The preface of HTTP/2 looks like a request, PRI * HTTP/2.0, to an HTTP/1 server. */
-	entry->becomes_http2 = headers->lines[HEADER_HTTP2_SETTINGS] || (!writer && record->protocol_major == 2);
-
-	text = go_window_string(window, request, fields->remote_addr);
-	append_remote_addr(entry, &text);
-	text = go_window_string(window, request, fields->host);
-	text_append(record, RECORD_MAX, &record->host, &text, HOST_MAX);
-	text_append(record, RECORD_MAX, &record->user_agent, &headers->values[HEADER_USER_AGENT], USER_AGENT_MAX);
-	text_append(record, RECORD_MAX, &record->forwarded_proto, &headers->values[HEADER_FORWARDED_PROTO],
-		    FORWARDED_PROTO_MAX);
-	text_append(record, RECORD_MAX, &record->forwarded_host, &headers->values[HEADER_FORWARDED_HOST],
-		    FORWARDED_HOST_MAX);
-	method = go_window_string(window, request, fields->method);
-	target = go_window_string(window, request, fields->uri);
-	append_request_line(record, &method, &target);
-	text_append(record, RECORD_MAX, &record->forwarded_for, &headers->values[HEADER_FORWARDED_FOR],
-		    FORWARDED_FOR_MAX);
-	text_append(record, RECORD_MAX, &record->forwarded, &headers->values[HEADER_FORWARDED], FORWARDED_MAX);
-	record->tracestate.length = 0;
-	if (remote)
-		text_append(record, RECORD_MAX, &record->tracestate, &headers->values[HEADER_TRACESTATE],
-			    TRACESTATE_MAX);
-	entry->route_at = record->header.length;
-	route_begin(entry, ROUTER_UNKNOWN);
+	server_describe(entry, scan, go, fields, remote);
 	entry->recorded = true;
 	return entry;
 }
@@ -263,13 +331,12 @@ static __always_inline void server_route(struct http_server_request *entry, cons
 
 /* A request ends, in one of the ways that the flags tell. */
 static __always_inline void server_end(void *ctx, const struct hit *hit, const struct http_server_layout *go,
-				       struct goroutine *goroutine, struct span *span,
-				       struct http_server_request *entry, __u64 status, __u32 flags, bool hijacked)
+				       struct span *span, struct http_server_request *entry, __u64 status,
+				       __u32 flags, bool hijacked)
 {
 	struct http_server_record *record = &entry->record;
 
-	if (span->context.flags & TRACE_FLAG_SAMPLED && !(span->flags & SPAN_REPLACED) &&
-	    !(hijacked && entry->becomes_http2)) {
+	if (!(span->flags & SPAN_REPLACED) && !(hijacked && entry->becomes_http2)) {
 		span_record(hit, span, &record->header);
 		record->header.flags |= flags;
 		record->status = status;
@@ -279,25 +346,38 @@ static __always_inline void server_end(void *ctx, const struct hit *hit, const s
 		record_submit(ctx, &record->header, RECORD_MAX);
 	}
 	entry->recorded = false;
-	span_pop(goroutine, span);
+	span_pop(hit->goroutine, span);
 }
 
-/* The open request of the goroutine that runs now. */
-static __always_inline bool server_current(const struct hit *hit, struct goroutine **goroutine, struct span **span,
-					   struct http_server_request **entry)
+/* The span of the request that the goroutine of this hit serves. One that is not sampled ends here: there is nothing more
+ * to be told of it. */
+static __always_inline struct span *server_span(const struct hit *hit)
 {
-	*goroutine = hit->goroutine;
-	if (!*goroutine)
-		return false;
-	*span = span_find(*goroutine, http_server_record_kind);
-	if (!*span)
-		return false;
-	*entry = bpf_map_lookup_elem(&http_server_requests, &hit->key);
-	if (*entry)
-		return true;
+	struct goroutine *goroutine = hit->goroutine;
+	struct span *span;
+
+	if (!goroutine)
+		return NULL;
+	span = span_find(goroutine, http_server_record_kind);
+	if (!span)
+		return NULL;
+	goroutine->request_context = 0;
+	if (span->context.flags & TRACE_FLAG_SAMPLED)
+		return span;
+	span_pop(goroutine, span);
+	return NULL;
+}
+
+/* The request of that span; where it is gone, the span goes too. */
+static __always_inline struct http_server_request *server_request(const struct hit *hit, struct span *span)
+{
+	struct http_server_request *entry = bpf_map_lookup_elem(&http_server_requests, &hit->key);
+
+	if (entry)
+		return entry;
 	count(COUNTER_SPANS_EVICTED);
-	span_pop(*goroutine, *span);
-	return false;
+	span_pop(hit->goroutine, span);
+	return NULL;
 }
 
 static __always_inline const struct http_server_layout *layout_of(const struct hit *hit)
@@ -318,9 +398,10 @@ int http_server_start(struct pt_regs *ctx)
 	if (!hit_begin(&hit, ctx) || !(go = layout_of(&hit)))
 		return 0;
 	/* An HTTP/2 request on its way to the handler: from here on it is an *http.Request in every Go version. */
-	if (hit.goroutine && (span = span_find(hit.goroutine, http_server_record_kind)) &&
-	    (entry = bpf_map_lookup_elem(&http_server_requests, &hit.key)) && entry->writer) {
-		entry->request = request;
+	if (hit.goroutine && (span = span_find(hit.goroutine, http_server_record_kind)) && span->own_goroutine) {
+		entry = http_server_request_of(&hit);
+		if (entry)
+			entry->request = request;
 		return 0;
 	}
 
@@ -352,7 +433,7 @@ int http_server_route(struct pt_regs *ctx)
 	struct http_server_request *entry;
 	struct hit hit;
 
-	if (!hit_begin(&hit, ctx) || !(entry = http_server_request_of(&hit)))
+	if (!hit_identify(&hit, ctx) || !(entry = http_server_request_of(&hit)))
 		return 0;
 	if (GO_ARG_5(ctx))
 		route_set(entry, ROUTER_SERVE_MUX, &pattern);
@@ -367,16 +448,16 @@ int http_server_end(struct pt_regs *ctx)
 {
 	const struct http_server_layout *go;
 	struct http_server_request *entry;
-	struct goroutine *goroutine;
 	struct span *span;
 	struct hit hit;
 	__u64 status = 0;
 
-	if (!hit_begin(&hit, ctx) || !(go = layout_of(&hit)) || !server_current(&hit, &goroutine, &span, &entry))
+	if (!hit_begin(&hit, ctx) || !(span = server_span(&hit)) || !(entry = server_request(&hit, span)) ||
+	    !(go = layout_of(&hit)))
 		return 0;
 	if (!go_read_field(&status, sizeof(status), GO_ARG_1(ctx), go->response_status))
 		status = STATUS_UNKNOWN;
-	server_end(ctx, &hit, go, goroutine, span, entry, status, 0, false);
+	server_end(ctx, &hit, go, span, entry, status, 0, false);
 	return 0;
 }
 
@@ -386,14 +467,13 @@ int http_server_abort(struct pt_regs *ctx)
 {
 	const struct http_server_layout *go;
 	struct http_server_request *entry;
-	struct goroutine *goroutine;
 	struct span *span;
 	struct hit hit;
 
 	if (!hit_begin(&hit, ctx) || !(go = layout_of(&hit)))
 		return 0;
-	if (server_current(&hit, &goroutine, &span, &entry))
-		server_end(ctx, &hit, go, goroutine, span, entry, 0, RECORD_UNFINISHED, false);
+	if ((span = server_span(&hit)) && (entry = server_request(&hit, span)))
+		server_end(ctx, &hit, go, span, entry, 0, RECORD_UNFINISHED, false);
 	bpf_map_delete_elem(&http_server_requests, &hit.key);
 	bpf_map_delete_elem(&goroutines, &hit.key);
 	return 0;
@@ -405,16 +485,16 @@ int http_server_hijack(struct pt_regs *ctx)
 {
 	const struct http_server_layout *go;
 	struct http_server_request *entry;
-	struct goroutine *goroutine;
 	struct span *span;
 	struct hit hit;
 	__u64 status = 0;
 
-	if (!hit_begin(&hit, ctx) || !(go = layout_of(&hit)) || !server_current(&hit, &goroutine, &span, &entry))
+	if (!hit_begin(&hit, ctx) || !(span = server_span(&hit)) || !(entry = server_request(&hit, span)) ||
+	    !(go = layout_of(&hit)))
 		return 0;
 	if (!go_read_field(&status, sizeof(status), GO_ARG_1(ctx), go->response_status))
 		status = STATUS_UNKNOWN;
-	server_end(ctx, &hit, go, goroutine, span, entry, status, 0, true);
+	server_end(ctx, &hit, go, span, entry, status, 0, true);
 	return 0;
 }
 
@@ -491,19 +571,21 @@ static __always_inline int http2_end(struct pt_regs *ctx, bool x_net)
 {
 	const struct http_server_layout *go;
 	struct http_server_request *entry;
-	struct goroutine *goroutine;
 	__u64 state = 0, status = 0;
 	struct span *span;
 	struct hit hit;
 
-	if (!hit_begin(&hit, ctx) || !(go = layout_of(&hit)) || !server_current(&hit, &goroutine, &span, &entry))
+	if (!hit_begin(&hit, ctx) || !(go = layout_of(&hit)))
 		return 0;
-	if (!go_read_field(&state, sizeof(state), entry->writer, x_net ? go->x_writer_state : go->h2_writer_state) ||
-	    !go_read_field(&status, sizeof(status), state, x_net ? go->x_state_status : go->h2_state_status))
-		status = STATUS_UNKNOWN;
-	server_end(ctx, &hit, go, goroutine, span, entry, status, is_panicking(ctx, hit.go) ? RECORD_UNFINISHED : 0,
-		   false);
-	bpf_map_delete_elem(&http_server_requests, &hit.key);
+	if ((span = server_span(&hit)) && (entry = server_request(&hit, span))) {
+		if (!go_read_field(&state, sizeof(state), entry->writer,
+				   x_net ? go->x_writer_state : go->h2_writer_state) ||
+		    !go_read_field(&status, sizeof(status), state, x_net ? go->x_state_status : go->h2_state_status))
+			status = STATUS_UNKNOWN;
+		server_end(ctx, &hit, go, span, entry, status, is_panicking(ctx, hit.go) ? RECORD_UNFINISHED : 0,
+			   false);
+		bpf_map_delete_elem(&http_server_requests, &hit.key);
+	}
 	bpf_map_delete_elem(&goroutines, &hit.key);
 	return 0;
 }

@@ -80,7 +80,7 @@ __noinline int trace_header_step(__u64 process, __u64 goid, __u32 slot)
 		__u32 at_key = scan->shape.keys + i * scan->shape.key_stride;
 		struct go_string name;
 
-		if (!(scan->full >> i & 1) || at_key > sizeof(scan->group) - sizeof(name))
+		if (!(scan->full >> (8 * i) & 0x80) || at_key > sizeof(scan->group) - sizeof(name))
 			continue;
 		__builtin_memcpy(&name, (const __u8 *)scan->group + at_key, sizeof(name));
 		if (name.length != 10 && name.length != 11)

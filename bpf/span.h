@@ -20,6 +20,7 @@ struct goroutine_key {
 struct span {
 	struct trace_context context;
 	__u8 flags; /* enum record_flags */
+	bool own_goroutine; /* which was started for it, and ends with it */
 	__u16 kind; /* of its record */
 	__u8 parent_id[8];
 	__u64 start; /* CLOCK_MONOTONIC, ns */
@@ -31,16 +32,22 @@ struct span {
  * runtime/runtime2.go: goidcache, goidcacheend): a goroutine that has one of these is younger than the span. */
 struct goid_window {
 	__u64 first;
-	__u16 count; /* 0: not known */
+	__u16 count; /* 0: not known; GOIDS_ANY: not asked */
 	__u16 span; /* whose window it is: an index */
 };
+
+/* Of a span that is not sampled: of what else may have started a goroutine, nothing is worth the reads. */
+#define GOIDS_ANY 0xffff
 
 struct goroutine {
 	__u32 depth; /* open spans */
 	struct goid_window window; /* of the innermost span that began with span_enter */
 	struct span spans[SPAN_DEPTH]; /* the outermost first */
 	struct trace_context found; /* by context_find */
-	__u64 found_goid; /* of the goroutine that has that span open, or had */
+	__u64 found_goid; /* of the goroutine that has that span open, or had; 0: unknown */
+	__u64 request_context; /* of the request whose span is the outermost: its address; 0: none is open */
+	__u64 connection_noted; /* when its connection's context was noted last, coarse_time(); 0: never */
+	__u64 contexts_noted; /* the contexts that were noted for it, a bit each, which several may share */
 };
 
 struct {
@@ -63,8 +70,8 @@ struct hit {
 	__u32 tgid;
 };
 
-/* False where the process, or this library in it, is not traced, or the goroutine cannot be told. */
-static __always_inline bool hit_begin(struct hit *hit, struct pt_regs *ctx)
+/* As hit_begin, but without looking for the goroutine's open spans. */
+static __always_inline bool hit_identify(struct hit *hit, struct pt_regs *ctx)
 {
 	use_stack_of_thread(ctx);
 	hit->tgid = current_tgid();
@@ -77,7 +84,14 @@ static __always_inline bool hit_begin(struct hit *hit, struct pt_regs *ctx)
 	hit->key.process = hit->process->id;
 	hit->g = GO_G(ctx);
 	hit->sp = GO_SP(ctx);
-	if (!go_read_field(&hit->key.goid, sizeof(hit->key.goid), hit->g, hit->go->g_goid))
+	hit->goroutine = NULL;
+	return go_read_field(&hit->key.goid, sizeof(hit->key.goid), hit->g, hit->go->g_goid);
+}
+
+/* False where the process, or this library in it, is not traced, or the goroutine cannot be told. */
+static __always_inline bool hit_begin(struct hit *hit, struct pt_regs *ctx)
+{
+	if (!hit_identify(hit, ctx))
 		return false;
 	hit->goroutine = bpf_map_lookup_elem(&goroutines, &hit->key);
 	return true;
@@ -146,34 +160,78 @@ static __always_inline bool span_is_open(const struct goroutine *goroutine, cons
 	return found;
 }
 
+/* Whether a context is that of the request that a goroutine serves; then the request's is the span found. */
+static __always_inline bool is_context_of_request(struct goroutine *goroutine, const struct goroutine *owner,
+						  __u64 goid, __u64 context)
+{
+	if (!owner->depth || owner->request_context != context)
+		return false;
+	goroutine->found = owner->spans[0].context;
+	goroutine->found_goid = goid;
+	/* Another processor may go on to the connection's next request meanwhile. */
+	return *(const volatile __u64 *)&owner->request_context == context;
+}
+
+/* What a request was is forgotten, but not that it was not sampled. */
+static __always_inline void found_unsampled(struct goroutine *goroutine)
+{
+	random_id(goroutine->found.trace_id, sizeof(goroutine->found.trace_id));
+	random_id(goroutine->found.span_id, sizeof(goroutine->found.span_id));
+	goroutine->found.flags = 0;
+	goroutine->found_goid = 0;
+}
+
+/* Has another connection had its context where that of this request's was? Then what was noted is of one that has been
+ * closed. */
+static __always_inline bool is_of_closed_connection(__u64 process, const struct context_span *noted)
+{
+	struct context_key key = {process, noted->parent};
+	const struct context_span *connection;
+
+	if (noted->whose != CONTEXT_OF_REQUEST)
+		return false;
+	connection = bpf_map_lookup_elem(&contexts, &key);
+	return connection && connection->whose == CONTEXT_OF_CONNECTION && connection->goid != noted->goid;
+}
+
 /* Find the span to which a Go context belongs, by walking to its parents. It is then in the goroutine's entry. 0 where
  * there is none. A global function: the verifier goes through it once, and not once for each caller; so it takes the key
  * of the entry, and not the entry (pointers to memory: only since kernel 5.12). */
 __noinline int context_find(__u64 process, __u64 goid, __u64 context)
 {
-	const struct goroutine_key goroutine_key = {process, goid};
-	struct goroutine *goroutine = bpf_map_lookup_elem(&goroutines, &goroutine_key);
-	struct goroutine_key owner_key = {process, 0};
+	struct goroutine_key owner_key = {process, goid};
+	struct goroutine *goroutine = bpf_map_lookup_elem(&goroutines, &owner_key);
 	struct context_key key = {process, context};
 	const struct context_span *known;
 	const struct goroutine *owner;
 	struct go_interface parent;
+	__u64 child = 0;
 
 	if (!goroutine)
 		return 0;
 	for (int i = 0; i < CONTEXT_DEPTH; i++) {
+		if (is_context_of_request(goroutine, goroutine, goid, key.address))
+			return 1;
 		if (!context_read(&parent, key.address))
 			return 0;
 		known = bpf_map_lookup_elem(&contexts, &key);
 		if (known) {
 			owner_key.goid = known->goid;
 			owner = bpf_map_lookup_elem(&goroutines, &owner_key);
-			if ((owner && span_is_open(owner, &known->trace)) || context_is_same(known, &parent)) {
-				goroutine->found = known->trace;
-				goroutine->found_goid = known->goid;
+			if (known->whose != CONTEXT_OF_CONNECTION) {
+				if ((owner && span_is_open(owner, &known->trace)) ||
+				    (context_is_same(known, &parent) && !is_of_closed_connection(process, known))) {
+					goroutine->found = known->trace;
+					goroutine->found_goid = known->goid;
+					return 1;
+				}
+			} else if (context_is_of_connection(context_parent(&parent))) {
+				if (!owner || !is_context_of_request(goroutine, owner, known->goid, child))
+					found_unsampled(goroutine);
 				return 1;
 			}
 		}
+		child = key.address;
 		key.address = context_parent(&parent);
 	}
 	return 0;
@@ -198,7 +256,8 @@ __noinline int creator_find(__u64 process, __u64 goid, __u64 creator)
 	const struct goroutine *owner = bpf_map_lookup_elem(&goroutines, &creator_key);
 	__u64 index;
 
-	if (!goroutine || !owner || goid - owner->window.first >= owner->window.count)
+	if (!goroutine || !owner ||
+	    (owner->window.count != GOIDS_ANY && goid - owner->window.first >= owner->window.count))
 		return 0;
 	index = owner->window.span;
 	if (index >= SPAN_DEPTH || index >= owner->depth)
@@ -245,8 +304,11 @@ static __always_inline const struct trace_context *local_parent(const struct hit
 	const struct trace_context *own = NULL;
 	__u64 creator = 0;
 
-	if (depth)
+	if (depth) {
 		own = &goroutine->spans[(depth - 1) & (SPAN_DEPTH - 1)].context;
+		if (context && goroutine->request_context == context)
+			return own; /* that is the outermost one's */
+	}
 	if (!context || !context_find(hit->key.process, hit->key.goid, context)) {
 		if (own || has_waited(hit) ||
 		    !go_read_field(&creator, sizeof(creator), hit->g, hit->go->g_parent_goid))
@@ -283,27 +345,31 @@ static __always_inline struct span *span_open(const struct hit *hit, struct goro
 	random_id(span->context.span_id, sizeof(span->context.span_id));
 	span->kind = kind;
 	span->flags = is_remote ? RECORD_REMOTE_PARENT : 0;
-	span->start = bpf_ktime_get_ns();
+	if (span->context.flags & TRACE_FLAG_SAMPLED)
+		span->start = bpf_ktime_get_ns();
 	goroutine->depth = depth + 1;
 	count(COUNTER_SPANS_STARTED);
 	return span;
 }
 
 /* Note which ids the goroutines may have that are started from now on, while the goroutine's innermost span is open. */
-static __always_inline void goids_note(const struct hit *hit, struct goroutine *goroutine)
+static __always_inline void goids_note(const struct hit *hit, struct goroutine *goroutine, bool is_sampled)
 {
 	struct go_pair cache = {};
 	__u64 m = 0, p = 0;
 
+	goroutine->window.span = goroutine->depth - 1;
+	goroutine->window.count = GOIDS_ANY;
+	if (!is_sampled)
+		return;
 	goroutine->window.count = 0;
 	if (!go_read_field(&m, sizeof(m), hit->g, hit->go->g_m) || !go_read_field(&p, sizeof(p), m, hit->go->m_p) ||
 	    !go_read_pair(&cache, p, hit->go->p_goidcache, hit->go->p_goidcacheend))
 		return;
-	if (cache.second - cache.first > 0xffff)
+	if (cache.second - cache.first >= GOIDS_ANY)
 		return;
 	goroutine->window.first = cache.first;
 	goroutine->window.count = cache.second - cache.first;
-	goroutine->window.span = goroutine->depth - 1;
 }
 
 /* Open the span of something that comes from outside, a request or a message, on the goroutine that handles it. `remote`
@@ -318,7 +384,7 @@ static __always_inline struct span *span_enter(const struct hit *hit, struct gor
 		parent = &goroutine->spans[(goroutine->depth - 1) & (SPAN_DEPTH - 1)].context;
 	span = span_open(hit, goroutine, kind, parent, remote);
 	if (span)
-		goids_note(hit, goroutine);
+		goids_note(hit, goroutine, span->context.flags & TRACE_FLAG_SAMPLED);
 	return span;
 }
 

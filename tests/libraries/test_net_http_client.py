@@ -17,6 +17,7 @@ from tests.support.tracing import Tracing, tracing
 pytestmark = pytest.mark.kernel
 
 REQUESTS, CONNECTIONS = 32, 8
+UNSAMPLED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
 
 RIGHT = {
     "/handler": 1,
@@ -134,6 +135,21 @@ def test_workers_that_a_request_started(traced: tuple[Tracing, Calls]) -> None:
         if number in numbers and span.parent_span_id not in (b"", asked[number].span_id)
     ]
     assert len(wrong) <= LAZY_WORKERS
+
+
+@pytest.mark.parametrize("path", RIGHT)
+def test_no_call_of_an_unsampled_request_has_a_span(traced: tuple[Tracing, Calls], path: str) -> None:
+    """Wherever it is made from: its parent is not sampled. Requests before it are, whose memory is used again, and so
+    are those after it, on the same goroutines.
+    """
+    spans_of(traced, path, RIGHT[path])
+    traced[1].ask("/collect", 1)
+    unsampled = traced[1].ask(path, REQUESTS, connections=CONNECTIONS, headers={"traceparent": UNSAMPLED})
+    # What they leave behind calls within 30 ms, before these do.
+    spans_of(traced, "/background", 1)
+    spans, _ = spans_of(traced, path, RIGHT[path])
+    assert not [span for number, span in calls(spans) if number in unsampled]
+    assert not requests(spans).keys() & set(unsampled)
 
 
 def test_what_is_told_of_a_call(traced: tuple[Tracing, Calls]) -> None:

@@ -6,11 +6,12 @@ import http.client
 import json
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import parse_qs, urlsplit
 
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
@@ -27,11 +28,18 @@ class Calls:
     backend: int
     numbers: Iterator[int]
 
-    def ask(self, path: str, requests: int, *, connections: int = 1) -> list[int]:
+    def ask(
+        self,
+        path: str,
+        requests: int,
+        *,
+        connections: int = 1,
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> list[int]:
         """Send requests over connections that are kept alive, and give their numbers."""
         given: list[int] = []
         threads = [
-            threading.Thread(target=self._ask, args=(path, requests // connections, given))
+            threading.Thread(target=self._ask, args=(path, requests // connections, headers, given))
             for _ in range(connections)
         ]
         for thread in threads:
@@ -41,11 +49,11 @@ class Calls:
         assert len(given) == requests // connections * connections
         return given
 
-    def _ask(self, path: str, requests: int, given: list[int]) -> None:
+    def _ask(self, path: str, requests: int, headers: Mapping[str, str], given: list[int]) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         for _ in range(requests):
             number = next(self.numbers)
-            connection.request("GET", f"{path}?id={number}")
+            connection.request("GET", f"{path}?id={number}", headers=headers)
             answer = connection.getresponse()
             answer.read()
             assert answer.status == 200

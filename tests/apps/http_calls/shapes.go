@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptrace"
+	"runtime"
 	"sync"
 	"time"
 )
@@ -37,6 +38,7 @@ func id(r *http.Request) string { return r.URL.Query().Get("id") }
 var shapes = map[string]http.HandlerFunc{
 	"/handler":    func(w http.ResponseWriter, r *http.Request) { call(r.Context(), id(r), "/") },
 	"/nothing":    func(w http.ResponseWriter, r *http.Request) {}, // no call at all
+	"/collect":    func(w http.ResponseWriter, r *http.Request) { runtime.GC() },
 	"/no-context": func(w http.ResponseWriter, r *http.Request) { call(context.Background(), id(r), "/") },
 	"/twice": func(w http.ResponseWriter, r *http.Request) {
 		call(r.Context(), id(r), "/")
