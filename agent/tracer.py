@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from agent.config import Config
 from agent.discovery import processes
 from agent.discovery.processes import FileIdentity, Process
-from agent.discovery.selection import Candidate, Choice, Selection
+from agent.discovery.selection import Candidate, Choice, Selection, by_own_environment
 from agent.discovery.watch import IN_MODIFY, FileWatch, is_awaited, lease
 from agent.executable import Executable as ExecutableFile
 from agent.executable import ExecutableError, NotGoError
@@ -430,7 +430,10 @@ class Tracer:
         choice = self._selection.of_path(process.path)
         if choice is None and process.ended:
             return self._selection.refused("it ended before it could be looked at")
-        return choice or self._selection.of(Candidate(process.pid, process.path))
+        if process.ended and choice is not None:
+            return choice
+        candidate = Candidate(process.pid, process.path)
+        return by_own_environment(choice or self._selection.of(candidate), candidate)
 
     def _follow(self, process: Process, executable: Executable, number: int, choice: Choice) -> None:
         """Have the programs listen to a process, and know its resource."""
@@ -445,6 +448,8 @@ class Tracer:
                 self._roster.strike(process.pid)
             self._know_ended(process.pid, number, executable)
             return
+        if choice.sampler_ignored:
+            self._log.warning(choice.sampler_ignored, pid=process.pid, exe=executable.path)
         self._pipeline.know(number, resource.message())
         self._traced[process.pid] = Traced(process.pid, number, resource.service_name, executable, choice)
         executable.processes += 1

@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
 from agent.config import Sampler, Sampling
 from agent.kernel import btf
 from agent.paths import object_file
-from agent.sampling import encode_sampler
+from agent.sampling import encode_sampler, own_sampling
 
 CONSTANTS = btf.read(str(object_file("process"))).constants
 
@@ -43,3 +43,39 @@ def test_every_sampler_has_numbers_of_its_own() -> None:
     parent_based = CONSTANTS["SAMPLER_PARENT_BASED"]
     for name, number in numbers.items():
         assert bool(number & parent_based) == name.value.startswith("parentbased_")
+
+
+OTHERWISE = Sampling(name=Sampler.PARENTBASED_TRACEIDRATIO, arg=0.5)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "argument", "name", "arg"),
+    [
+        ("always_off", "", Sampler.ALWAYS_OFF, 1.0),
+        (" ALWAYS_ON ", "0.1", Sampler.ALWAYS_ON, 1.0),
+        ("traceidratio", "0.25", Sampler.TRACEIDRATIO, 0.25),
+        ("parentbased_traceidratio", "", Sampler.PARENTBASED_TRACEIDRATIO, 1.0),
+        ("", "0.25", OTHERWISE.name, OTHERWISE.arg),
+    ],
+)
+def test_the_sampler_of_a_process_of_its_own(sampler: str, argument: str, name: Sampler, arg: float) -> None:
+    own = {"OTEL_TRACES_SAMPLER": sampler, "OTEL_TRACES_SAMPLER_ARG": argument}
+    assert own_sampling(own, OTHERWISE) == (Sampling(name=name, arg=arg), "")
+
+
+@pytest.mark.parametrize(
+    ("sampler", "argument", "told", "expected"),
+    [
+        ("jaeger_remote", "", "OTEL_TRACES_SAMPLER is", OTHERWISE),
+        ("traceidratio", "half", "OTEL_TRACES_SAMPLER_ARG is", Sampling(name=Sampler.TRACEIDRATIO)),
+        ("traceidratio", "1.5", "OTEL_TRACES_SAMPLER_ARG is", Sampling(name=Sampler.TRACEIDRATIO)),
+        ("traceidratio", "nan", "OTEL_TRACES_SAMPLER_ARG is", Sampling(name=Sampler.TRACEIDRATIO)),
+    ],
+)
+def test_what_is_wrong_with_it_is_ignored_and_told(
+    sampler: str, argument: str, told: str, expected: Sampling
+) -> None:
+    own = {"OTEL_TRACES_SAMPLER": sampler, "OTEL_TRACES_SAMPLER_ARG": argument}
+    sampling, why = own_sampling(own, OTHERWISE)
+    assert sampling == expected
+    assert told in why

@@ -265,6 +265,24 @@ def test_rules_set_sampler_service_and_libraries_of_single_processes(program: Pa
         assert off[plain.pid] == {}
 
 
+def test_the_sampler_in_a_process_s_own_environment(program: Path) -> None:
+    """It goes before the configuration's, but not before a rule's."""
+    rules = (Rule(cmdline="*-for 59s*", sampler=Sampler.ALWAYS_ON),)
+    off, wrong = ({**os.environ, "OTEL_TRACES_SAMPLER": value} for value in ("always_off", "sometimes"))
+    with tracing(Config(discovery=Discovery(rules=rules))) as rig, ExitStack() as stack:
+        unsampled = stack.enter_context(serving(program, environ=off))
+        ruled = stack.enter_context(serving(program, environ=off, arguments=("-for", "59s")))
+        plain = stack.enter_context(serving(program, environ=wrong))
+        for server in (unsampled, ruled, plain):
+            rig.until_started(server.pid)
+        request(unsampled)
+        rig.until_spans(ruled.pid, request(ruled))
+        rig.until_spans(plain.pid, request(plain))
+        assert rig.spans_of(unsampled.pid) == []
+        told = [event for kind, event, _ in rig.log.lines if kind == "warning" and "OTEL_TRACES" in event]
+        assert told == ["its OTEL_TRACES_SAMPLER is ignored: there is no sampler 'sometimes'"]
+
+
 def test_a_port_that_is_listened_on_later(program: Path) -> None:
     """What a process listens on is looked at in every scan."""
     with socket.create_server(("127.0.0.1", 0)) as reserved:

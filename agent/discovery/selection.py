@@ -14,6 +14,7 @@ from agent.discovery.ports import listening_ports
 from agent.libraries import LIBRARIES
 from agent.libraries.http1_propagation import HTTP1_PROPAGATION
 from agent.libraries.http2_propagation import HTTP2_PROPAGATION
+from agent.sampling import own_sampling
 from agent.spans.resource import unit_of
 
 _MAX_ENVIRON = 6 << 20
@@ -82,18 +83,30 @@ class Candidate:
 class Choice:
     """What is decided of a process: whether it is traced, else `why` not, and how.
 
-    `libraries_off` are the names of the libraries that are off for it, each with the reason.
+    `libraries_off` are the names of the libraries that are off for it, each with the reason. `sampler_is_given` where
+    a rule names a sampler: then the process's own environment doesn't count. `sampler_ignored` says what of that
+    can't be heeded.
     """
 
     why: str
     resource: Resources
     sampling: Sampling
     libraries_off: Mapping[str, str]
+    sampler_is_given: bool = False
+    sampler_ignored: str = ""
 
     @property
     def wanted(self) -> bool:
         """Whether it is traced."""
         return not self.why
+
+
+def by_own_environment(choice: Choice, process: Candidate) -> Choice:
+    """Give the choice with the sampler that the process asks for in its own environment, unless a rule names one."""
+    if choice.sampler_is_given or not choice.wanted:
+        return choice
+    sampling, ignored = own_sampling(process.environ, choice.sampling)
+    return replace(choice, sampling=sampling, sampler_ignored=ignored)
 
 
 class Selection:
@@ -102,7 +115,13 @@ class Selection:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._choices = {
-            rule: Choice("", _resource(config, rule), _sampling(config, rule), _libraries_off(config, rule))
+            rule: Choice(
+                why="",
+                resource=_resource(config, rule),
+                sampling=_sampling(config, rule),
+                libraries_off=_libraries_off(config, rule),
+                sampler_is_given=rule is not None and (rule.sampler, rule.sampler_arg) != (None, None),
+            )
             for rule in (None, *config.discovery.rules)
         }
         discovery = config.discovery

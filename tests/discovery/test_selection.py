@@ -143,6 +143,7 @@ def test_the_first_rule_that_matches_counts(shop: Candidate) -> None:
         resource=Resources(service_name="all", attributes=(("a", "1"), ("b", "3"))),
         sampling=Sampling(name=Sampler.TRACEIDRATIO, arg=0.25),
         libraries_off=disabled_libraries((LIBRARY,), (), by_enabled="libraries of a rule in discovery.rules"),
+        sampler_is_given=True,
     )
     assert LIBRARY not in Selection(config).of(shop).libraries_off
     other = Selection(config).of_path("/other")
