@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.support import calls, grpc
+from tests.package import refusing
+from tests.support import calls, grpc, kafka_go, sql
 
 ROUTES = {
     "/gin/users/7": "/gin/users/:id",
@@ -28,8 +29,13 @@ SCOPES = {
     "http_calls": ("net_http_server", "net_http_client"),
     "routers": ("net_http_server",),
     "grpc": ("grpc_server", "grpc_client"),
+    "databases": ("net_http_server", "database_sql", "pgx"),
+    "kafka_go": ("kafka_go_producer",),
 }
 """The programs of tests/apps, and the instrumentation scopes, less their prefix, that the spans of each have."""
+
+ATTACHED = {"kafka_go": ("kafka-go consumer",)}
+"""Libraries whose spans need what isn't there, a broker: attached to is all that can be seen of them."""
 
 
 class Everything:
@@ -41,6 +47,13 @@ class Everything:
         self._routers = stack.enter_context(_routers(programs["routers"]))
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         self._grpc = stack.enter_context(grpc.serving(programs["grpc"], log=scratch / "calls"))
+        databases = {
+            "sqlite": "file::memory:?cache=shared",
+            "pgxpool": f"postgres://app@127.0.0.1:{stack.enter_context(refusing.postgresql())}/shop?sslmode=disable",
+        }
+        self._databases = stack.enter_context(sql.asking(programs["databases"], databases))
+        # Nobody listens there.
+        self._kafka = stack.enter_context(kafka_go.running_app(programs["kafka_go"], "127.0.0.1:9"))
 
     def ask(self) -> None:
         """Have each library do once what it makes spans of."""
@@ -49,6 +62,9 @@ class Everything:
             with urllib.request.urlopen(f"http://127.0.0.1:{self._routers}{path}", timeout=30) as answer:
                 answer.read()
         grpc.call(self._programs["grpc"], self._grpc.address, [{"method": "Unary", "id": "once"}])
+        self._databases.ask("setup", "sqlite")
+        self._databases.ask("native-exec", "pgxpool")
+        self._kafka.do("produce", topic="orders", messages=[{"value": "one"}])
 
 
 @contextmanager

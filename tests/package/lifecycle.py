@@ -25,6 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
 from tests.package import everything, scheduled
 from tests.package.system import (
     EMULATED,
@@ -44,6 +46,7 @@ from tests.package.system import (
     systemctl,
 )
 from tests.spans.collector import Collector, serving
+from tests.support import calls
 from tests.support.daemon import attributes
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -87,17 +90,17 @@ class World:
 
     def spans_of(self, path: str) -> list[dict[str, Any]]:
         """The resource's attributes of each span for a path that has arrived."""
-        return [resource for resource, _, span in self.arrived() if span.get("url.path") == path]
+        return [resource for resource, _, span in self.arrived() if attributes(span).get("url.path") == path]
 
-    def arrived(self) -> Iterator[tuple[dict[str, Any], str, dict[str, Any]]]:
-        """The resource's attributes, the scope's name and the attributes of each span that has arrived."""
+    def arrived(self) -> Iterator[tuple[dict[str, Any], str, Span]]:
+        """The resource's attributes, the scope's name and each span that has arrived."""
         with self.collector.lock:
             requests = list(self.collector.requests)
         for request in requests:
             for resource in request.resource_spans:
                 for scope in resource.scope_spans:
                     for span in scope.spans:
-                        yield attributes(resource.resource), scope.scope.name, attributes(span)
+                        yield attributes(resource.resource), scope.scope.name, span
 
     def traced(self) -> dict[str, Any]:
         """Ask the shop until a span of it arrives, and give its resource's attributes: a daemon needs a moment."""
@@ -187,13 +190,17 @@ def traces_every_library(world: World) -> None:
     """Confined so, it attaches to every library, and the spans of each arrive."""
     wanted = {(name, f"gospan/{scope}") for name, scopes in everything.SCOPES.items() for scope in scopes}
     wanted |= {("routers", route) for route in everything.ROUTES.values()}
+    wanted |= {(name, library) for name, libraries in everything.ATTACHED.items() for library in libraries}
     name_of = {str(path): name for name, path in world.programs.items()}
 
     def missing() -> set[tuple[str, str]]:
         found = set()
         for resource, scope, span in world.arrived():
             name = name_of.get(resource["process.executable.path"], "")
-            found |= {(name, scope), (name, span.get("http.route", ""))}
+            found |= {(name, scope), (name, attributes(span).get("http.route", ""))}
+        for executable in json.loads(call("gospan", "status", "--json"))["executables"]:
+            name = name_of.get(executable["path"], "")
+            found |= {(name, one["name"]) for one in executable["libraries"] if one["status"] == "on"}
         return wanted - found
 
     with everything.running(world.programs) as programs:
@@ -212,6 +219,26 @@ def traces_every_library(world: World) -> None:
     # What a program doesn't contain is off in it; what the unit forbids would be refused.
     expect(not report["kernel"]["refused"], f"nothing is refused: {report['kernel']['refused']}")
     print(f"    {len(wanted)} kinds of spans of {len(everything.SCOPES)} programs")
+
+
+def joins(world: World) -> None:
+    """Where nothing is written into requests, the two ends of a connection are joined all the same."""
+    DROP_IN.write_text("[propagation]\nhttp1 = false\n")
+    systemctl("restart", "gospan")
+
+    def joined() -> bool:
+        asking.ask("/handler", 1)
+        time.sleep(0.5)
+        spans = [span for resource, _, span in world.arrived() if resource["process.pid"] == asking.pid]
+        clients = {span.span_id for span in spans if span.kind == Span.SPAN_KIND_CLIENT}
+        return any(span.kind == Span.SPAN_KIND_SERVER and span.parent_span_id in clients for span in spans)
+
+    with calls.calling(world.programs["http_calls"]) as asking:
+        eventually(joined, "a server's span is its client's child")
+        report = json.loads(call("gospan", "status", "--json"))
+    propagation = report["propagation"]
+    expect(propagation["joined"] and not propagation["written"], f"{propagation}")
+    DROP_IN.unlink()  # in force from the restart in the next step on
 
 
 def keeps_secrets(world: World) -> None:
@@ -345,6 +372,7 @@ STEPS: tuple[Callable[[World], None], ...] = (
     traces,
     is_confined,
     traces_every_library,
+    joins,
     keeps_secrets,
     waits_for_the_collector,
     reloads,

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.package import everything, namespace
+from tests.package import namespace
 from tests.package.images import debian
-from tests.support import grpc
+from tests.support import grpc, kafka_go, sql
 from tests.support.golang import build
 from tests.vm import guest, kernels
 from tests.vm.guest import PROJECT, Result
@@ -29,8 +29,8 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 @pytest.fixture(scope="session")
 def command(debs: Sequence[Path]) -> list[str]:
-    programs = {name: build(name) for name in ("http_server", *everything.SCOPES) if name != "grpc"}
-    programs["grpc"] = grpc.program()
+    programs = {name: build(name) for name in ("http_server", "http_calls", "routers")}
+    programs |= {"grpc": grpc.program(), "databases": sql.program(), "kafka_go": kafka_go.program()}
     return [
         *("/usr/bin/python3", "-m", "tests.package.lifecycle"),
         *map(str, debs),
