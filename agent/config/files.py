@@ -6,6 +6,7 @@ that leaves only well-formed statements to tell apart.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -143,6 +144,13 @@ def _unquote(token: str) -> str:
     return str(value)
 
 
+def unreadable(error: OSError) -> str:
+    """Say that a file of the configuration can't be read, and what helps where that is a matter of rights."""
+    if isinstance(error, PermissionError) and os.geteuid() != 0:
+        return "may not be read by you; use sudo, or join the group gospan, which may"
+    return f"can't be read: {error.strerror}"
+
+
 def read_file(path: Path) -> Layer:
     """Read one configuration file. Nothing is raised: what is wrong with it is in the layer's problems."""
     layer = Layer()
@@ -150,7 +158,7 @@ def read_file(path: Path) -> Layer:
         with path.open("rb") as file:
             data = file.read(MAX_FILE_SIZE + 1)
     except OSError as error:
-        layer.problems.append(Problem(str(path), f"can't be read: {error.strerror}"))
+        layer.problems.append(Problem(str(path), unreadable(error)))
         return layer
     if len(data) > MAX_FILE_SIZE:
         layer.problems.append(

@@ -18,7 +18,7 @@ from agent.config.destination import (
     uses_tls,
 )
 from agent.config.environment import read_environment
-from agent.config.files import Given, Layer, Problem, nearest, read_file
+from agent.config.files import Given, Layer, Problem, nearest, read_file, unreadable
 from agent.config.schema import Destination, Settings, Sink, UpdateMode
 from agent.config.selectors import Sampler
 from agent.config.settings import BY_PATH, SECTIONS, attribute
@@ -63,7 +63,7 @@ def find_files(main: Path = DEFAULT_FILE) -> list[Path]:
     except (FileNotFoundError, NotADirectoryError):
         names = []
     except OSError as error:
-        raise ConfigError([Problem(str(drop_ins), f"can't be read: {error.strerror}")]) from None
+        raise ConfigError([Problem(str(drop_ins), unreadable(error))]) from None
     return [path for path in (main, *names) if os.path.lexists(path)]
 
 

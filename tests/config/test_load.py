@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import FrozenInstanceError
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -22,9 +23,10 @@ from agent.config import (
     find_files,
     load,
 )
-from agent.config.files import key_lines
+from agent.config.files import key_lines, read_file
 from agent.config.render import default_file, show
 from agent.config.settings import settings
+from tests.commands.conftest import as_nobody
 from tests.config.files import complaint, complaints, write
 
 
@@ -67,6 +69,19 @@ def test_precedence_and_places(tmp_path: Path) -> None:
     assert (config.export.batch_size, config.place("export.batch_size")) == (3, f"{last}:2")
     assert (config.export.timeout, config.place("export.timeout")) == (2.0, f"{first}:4")
     assert config.place("export.headers") == "default"
+
+
+def test_files_of_others_are_told_with_the_remedy() -> None:
+    with TemporaryDirectory() as name:  # pytest's own are for its user alone
+        folder = Path(name)
+        folder.chmod(0o755)
+        config = write(folder / "config.toml", "")
+        config.chmod(0o600)
+        remedy = "may not be read by you; use sudo, or join the group gospan, which may"
+        assert as_nobody(lambda: str(read_file(config).problems[0])) == f"{config}: {remedy}"
+        write(folder / "conf.d" / "x.toml", "")
+        (folder / "conf.d").chmod(0o700)
+        assert as_nobody(lambda: str(find_files(config))) == f"{folder}/conf.d: {remedy}"
 
 
 def test_find_files_ignores_what_is_not_configuration(tmp_path: Path) -> None:
