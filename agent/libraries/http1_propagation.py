@@ -21,6 +21,8 @@ HTTP1_PROPAGATION = Library(
     name="HTTP/1 propagation",
     object="http1_propagation",
     records={},
+    # The function that is probed writes responses as well.
+    only_with=("net/http.(*Transport).roundTrip", "net/http.(*ClientConn).RoundTrip"),
     probes=(
         Probe(
             program="http1_request_written",
