@@ -34,6 +34,7 @@ from agent.spans.sql import tell_query_text
 from agent.status.report import OffsetTable, Reload, Reporter
 from agent.status.server import SocketError, StatusServer
 from agent.tracer import Tracer
+from agent.wording import counted
 
 EXIT_OK = 0
 EXIT_CANNOT_RUN = 1
@@ -402,7 +403,8 @@ class Daemon:
 
     def _sentence(self) -> str:
         traced, executables = len(self._tracer.traced), len(self._tracer.executables)
-        return f"tracing {traced} processes of {executables} executables; {self._pipeline.counts.made} spans so far"
+        said = f"tracing {counted(traced, 'process', 'processes')} of {counted(executables, 'executable')}"
+        return f"{said}; {counted(self._pipeline.counts.made, 'span')} so far"
 
     def _summary(self) -> dict[str, object]:
         return {

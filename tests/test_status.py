@@ -156,7 +156,7 @@ def test_status(rig: Rig) -> None:
     said = rig.ask("status")
     assert "\x1b" not in said
     facts = dict(re.findall(r"^(\w+) {2,}(.+)$", said, re.MULTILINE))
-    assert facts["tracing"] == "1 processes of 1 executables"
+    assert facts["tracing"] == "1 process of 1 executable"
     assert facts["spans"].endswith("3 since the start, 3 kept here")
     assert facts["export"].startswith("failing for ")
     assert f"127.0.0.1:{rig.daemon.collector.port}" in facts["export"]
@@ -241,6 +241,10 @@ def test_spans(rig: Rig) -> None:
     assert failed["attributes"]["http.response.status_code"] == 500
     assert failed["duration_ns"] >= 20_000_000
     assert spans_of(rig, "--service", "other") == spans_of(rig, "--kind", "client") == []
+    # Of those that are wanted, the last: however many others came after them.
+    (wanted,) = spans_of(rig, "-n", "1", "--attribute", "url.path=/static/a")
+    assert wanted["attributes"]["url.path"] == "/static/a"
+    assert spans_of(rig, "-n", "0") == []
 
 
 def test_spans_are_followed_until_ctrl_c(rig: Rig) -> None:
@@ -253,7 +257,12 @@ def test_spans_are_followed_until_ctrl_c(rig: Rig) -> None:
         "--json",
         "--attribute",
         "url.path=/static/followed/*",
+        "-n",
+        "1",
     ]
+    rig.get("/static/followed/before")
+    eventually(lambda: len(spans_of(rig, "--attribute", "url.path=*/before")) == 1, "it is kept")
+    rig.get("/static/unasked")
     env = environment({"GOSPAN_STATUS_SOCKET": str(rig.socket)})
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env, cwd=ROOT)
     got: list[str] = []
@@ -275,8 +284,9 @@ def test_spans_are_followed_until_ctrl_c(rig: Rig) -> None:
         process.kill()
         process.wait()
         process.stdout.close()
-    paths = [json.loads(line)["attributes"]["url.path"] for line in got]
-    assert len(paths) >= 3
+    before, *paths = [json.loads(line)["attributes"]["url.path"] for line in got]
+    assert before == "/static/followed/before"
+    assert len(paths) >= 2
     first = int(paths[0].rpartition("/")[2])
     assert paths == [f"/static/followed/{at}" for at in range(first, first + len(paths))]
 
@@ -287,6 +297,8 @@ def test_trace(rig: Rig) -> None:
     assert columns.split() == ["SPAN", "TOOK"]
     assert len(rows) == 2
     assert all(row.startswith("… shop GET") for row in rows)
+    assert " 200 " in rows[0]
+    assert " 500 " in rows[1]
     # The second lasts longest.
     assert rows[1].count("█") > rows[0].count("█") > 0
     unknown = rig.run("trace", "f" * 32)
@@ -338,7 +350,7 @@ def test_on_a_terminal_the_width_and_no_color_are_respected(rig: Rig, words: lis
         "ps": str(rig.server.pid),
         "spans": "GET /static/",
         "trace": "… shop",
-        "status": "1 executables",
+        "status": "1 executable",
     }
     for output in (coloured, plain):
         assert wanted[words[0]] in ESCAPE.sub("", output)

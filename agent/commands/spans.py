@@ -10,6 +10,7 @@ import json
 import re
 import sys
 import time
+from collections.abc import Iterator
 
 from rich.text import Text
 
@@ -17,7 +18,7 @@ from agent.commands import EXIT_OK, EXIT_USAGE, CommandError, asking
 from agent.commands.screen import BAD, FAINT, GOOD, MIDDLING, SERVICE, TITLE, console, text
 from agent.config.values import duration
 from agent.spans.sinks import duration_text
-from agent.status.client import Missed
+from agent.status.client import Agent, Missed
 from agent.status.shown import KINDS, STATUSES, Filter, ShownSpan
 
 SLOW = 1_000_000_000
@@ -35,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--lines",
         metavar="COUNT",
         type=int,
-        help="begin with the last COUNT spans that are kept; default: with all, with -f with none",
+        help="begin with the last COUNT of the wanted spans that are kept; default: with all, with -f with none",
     )
     parser.add_argument("-w", "--wide", action="store_true", help="don't cut lines to the terminal's width")
     group = parser.add_argument_group("which spans")
@@ -59,27 +60,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Ask and show."""
     wanted = _filter(arguments)
-    last: int | None = arguments.lines
-    if last is None and arguments.follow:
-        last = 0
     screen = console()
     with asking.asked(arguments) as agent:
-        for span in agent.spans(last, follow=arguments.follow):
+        for span in _spans(agent, wanted, arguments.lines, follow=arguments.follow):
             if isinstance(span, Missed):
                 sys.stderr.write(f"gospan: {span.count} spans came faster than they could be shown\n")
-                continue
-            shown = ShownSpan.of(span)
-            if not wanted.matches(shown):
-                continue
-            if arguments.json:
-                sys.stdout.write(json.dumps(shown.as_json(), ensure_ascii=False) + "\n")
+            elif arguments.json:
+                sys.stdout.write(json.dumps(span.as_json(), ensure_ascii=False) + "\n")
             elif arguments.wide:
-                screen.print(line(shown), soft_wrap=True)
+                screen.print(line(span), soft_wrap=True)
             else:
-                screen.print(line(shown), no_wrap=True, overflow="ellipsis")
+                screen.print(line(span), no_wrap=True, overflow="ellipsis")
             if arguments.follow:
                 sys.stdout.flush()
     return EXIT_OK
+
+
+def _spans(agent: Agent, wanted: Filter, last: int | None, *, follow: bool) -> Iterator[ShownSpan | Missed]:
+    """Give the wanted spans that are kept, or the last so many of them, and with `follow` those to come."""
+    if last is None:
+        came = agent.spans(0 if follow else None, follow=follow)
+    else:
+        kept = [span for span in agent.spans() if not isinstance(span, Missed)]
+        found = [shown for shown in map(ShownSpan.of, kept) if wanted.matches(shown)]
+        yield from found[max(0, len(found) - last) :]
+        if not follow:
+            return
+        came = agent.spans(since=kept[-1].number + 1 if kept else 0, follow=True)
+    for span in came:
+        if isinstance(span, Missed):
+            yield span
+        elif wanted.matches(shown := ShownSpan.of(span)):
+            yield shown
 
 
 def _filter(arguments: argparse.Namespace) -> Filter:

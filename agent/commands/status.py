@@ -13,6 +13,7 @@ from rich.text import Text
 from agent.commands import EXIT_OK, asking
 from agent.commands.screen import BAD, FAINT, GOOD, MIDDLING, TITLE, console, draw, facts, text
 from agent.status.protocol import Json
+from agent.wording import counted
 
 add_arguments = asking.add_arguments
 
@@ -68,7 +69,10 @@ def ago(seconds: float) -> str:
 
 def _facts(report: Json) -> Iterator[tuple[str, str | Text]]:
     processes, executables = report["processes"], report["executables"]
-    yield "tracing", f"{len(processes)} processes of {len(executables)} executables"
+    yield (
+        "tracing",
+        f"{counted(len(processes), 'process', 'processes')} of {counted(len(executables), 'executable')}",
+    )
     spans = report["spans"]
     yield (
         "spans",

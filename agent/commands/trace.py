@@ -19,6 +19,7 @@ from agent.spans.sinks import duration_text
 from agent.status.client import Missed
 from agent.status.shown import ShownSpan
 from agent.status.trace import Node, tree
+from agent.wording import counted
 
 _LISTED = 10
 _PIPE_BAR = 40
@@ -73,7 +74,7 @@ def _draw(nodes: list[Node]) -> None:
     clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(begin / 1e9))
     head = text(f"trace {spans[0].trace_id}", TITLE)
     head.append(
-        f"  {len(spans)} span{'s'[: len(spans) != 1]} of {services} process{'es'[: 2 * (services != 1)]}, "
+        f"  {counted(len(spans), 'span')} of {counted(services, 'process', 'processes')}, "
         f"{duration_text(end - begin)}, {clock}",
         FAINT,
     )
@@ -102,10 +103,17 @@ def _label(node: Node) -> Text:
     made.append_text(text(f"{span.service} ", SERVICE))
     made.append_text(text(span.name, BAD if span.failed else TITLE))
     made.append_text(text(f" {span.kind}", FAINT))
-    status = span.attributes.get("http.response.status_code")
-    if status is not None:
-        made.append_text(text(f" {status}", BAD if span.failed else FAINT))
+    if came := _came(span):
+        made.append_text(text(f" {came}", BAD if span.failed else FAINT))
     return made
+
+
+def _came(span: ShownSpan) -> str:
+    """What came of it in a word: the status by HTTP or RPC, else of what failed how."""
+    for key in ("http.response.status_code", "rpc.response.status_code", "rpc.grpc.status_code"):
+        if key in span.attributes:
+            return str(span.attributes[key])
+    return str(span.attributes.get("error.type", "error")) if span.failed else ""
 
 
 def _bar(span: ShownSpan, begin: int, end: int, width: int, block: str) -> Text:

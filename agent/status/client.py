@@ -69,12 +69,15 @@ class Agent:
             raise AskError(f"the agent answers something else: {str(answer)[:100]}")
         return found
 
-    def spans(self, last: int | None = None, *, follow: bool = False) -> Iterator[RecentSpan | Missed]:
-        """Give the spans that are kept, or the last so many of them, and with `follow` those to come, without end.
+    def spans(
+        self, last: int | None = None, *, since: int | None = None, follow: bool = False
+    ) -> Iterator[RecentSpan | Missed]:
+        """Give the spans that are kept, or the last so many of them, or those from the number `since` on.
 
-        Raises AskError.
+        With `follow` those to come as well, without end. Raises AskError.
         """
-        self._ask({"want": SPANS, "last": last, "follow": follow})
+        beginning = {} if since is None else {"since": since}
+        self._ask({"want": SPANS, "last": last, "follow": follow, **beginning})
         if follow:
             self._connection.settimeout(None)
         while "end" not in (answer := self._line()):
