@@ -11,11 +11,16 @@ import urllib3
 from prometheus_client.parser import text_string_to_metric_families
 
 from agent.config import Config, MetricsExporter, load
-from agent.metrics.instruments import INSTRUMENTS, Kind
+from agent.metrics.gather import Gatherer
+from agent.metrics.instruments import CONTEXTS_SKIPPED, INSTRUMENTS, LOST, Kind
 from agent.metrics.prometheus import prometheus_name
+from agent.spans.sinks import NullSink
 from tests.metrics.collector import collecting
 from tests.spans.collector import Collector, serving
+from tests.support.calls import calling
 from tests.support.daemon import attributes, eventually, running
+from tests.support.golang import build
+from tests.support.tracing import tracing
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
 
@@ -38,17 +43,26 @@ def test_otlp_and_prometheus() -> None:
             "metrics.prometheus_port=0",
             "metrics.bpf_statistics=true",
         )
-        with running(*settings) as daemon:
-            eventually(lambda: len(collector.requests) >= 2, "metrics arrive")
+        with running(*settings) as daemon, calling(build("http_calls")) as program:
+            eventually(lambda: daemon.traces(str(build("http_calls"))), "the program is traced")
+            program.ask("/handler", 3)
+            eventually(lambda: len(daemon.spans_of(program.pid)) >= 9, "its spans arrive")
+            seen = len(collector.requests)
+            eventually(lambda: len(collector.requests) >= seen + 2, "metrics arrive")
             (said,) = (m["message"] for m in daemon.messages if "Prometheus finds" in m.get("message", ""))
             text = urllib3.request("GET", said.rpartition(" at ")[2], timeout=10).data.decode()
             daemon.stop()
     values = collector.values()
     known = {one.name: one for one in INSTRUMENTS}
+    # All but those that tell of a loss, or of a request without context, if there is any.
+    assert known.keys() - values.keys() <= {LOST.name, CONTEXTS_SKIPPED.name}
     assert values.keys() <= known.keys()
+    libraries = {where["gospan.library"] for where, _ in values["gospan.span.created"]}
+    assert {"net/http server", "net/http client"} <= libraries
+    ((_, exported),) = values["otel.sdk.exporter.span.exported"]
+    assert exported >= 9
     always = {name for name in known if name.startswith(("process.", "otel.sdk.")) and "duration" not in name}
     assert always <= values.keys()
-    assert {"gospan.process.traced", "gospan.record.read", "gospan.bpf.map.memory"} <= values.keys()
     ((_, memory),) = values["process.memory.usage"]
     assert 20 << 20 < memory < 300 << 20
     assert {tuple(where.values()) for where, _ in values["process.cpu.time"]} == {("user",), ("system",)}
@@ -71,6 +85,19 @@ def test_otlp_and_prometheus() -> None:
     assert families.keys() <= {prometheus_name(one) for one in INSTRUMENTS}
     (sample,) = families["process_memory_usage_bytes"].samples
     assert 20 << 20 < sample.value < 300 << 20
+
+
+@pytest.mark.kernel
+def test_losses_and_requests_without_context() -> None:
+    with tracing() as rig:
+        counters = rig.programs.map("counters")
+        number = list(rig.programs.counters()).index("contexts_no_room")
+        counters.update(number.to_bytes(4, "little"), (7).to_bytes(counters.stored_size, "little"))
+        gatherer = Gatherer(rig.programs, rig.tracer, rig.pipeline, NullSink(), lambda: {"evicted": 2})
+        found = {point.instrument: point for point in gatherer.gather()}
+    assert (found[LOST].value, found[LOST].attributes) == (2, {"gospan.lost.reason": "evicted"})
+    skipped = found[CONTEXTS_SKIPPED]
+    assert (skipped.value, skipped.attributes) == (7, {"gospan.skip.reason": "no_room"})
 
 
 @pytest.mark.kernel
