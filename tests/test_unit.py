@@ -26,9 +26,8 @@ def settings() -> dict[str, list[str]]:
 def test_unit_fits_the_agent() -> None:
     unit = settings()
     assert unit["Type"] == ["notify"]
-    assert (
-        unit["ExecStartPre"] == unit["ExecReload"][:1] == ["/usr/bin/gospan check --quiet --tolerate-limits"]
-    )
+    assert unit["ExecStartPre"] == ["/usr/bin/gospan check --quiet --tolerate-limits"]
+    assert unit["ExecReload"][0] == "/usr/bin/gospan check --quiet --configuration"
     assert unit["ConfigurationDirectory"] == [DEFAULT_FILE.parent.name]
     assert unit["LoadCredential"][0].split(":") == [HEADERS_CREDENTIAL, str(DEFAULT_FILE.parent / "headers")]
     assert unit["SetCredential"] == [f"{HEADERS_CREDENTIAL}:# none"]

@@ -58,6 +58,7 @@ _STYLES = {
     Level.LIMIT: Style.MIDDLING,
     Level.FAILURE: Style.BAD,
 }
+_USER = "user"
 _LABEL = max(len(level.name) for level in Level) + 2
 
 
@@ -70,6 +71,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tolerate-limits",
         action="store_true",
         help="exit with 0 where gospan works, with limits or without",
+    )
+    parser.add_argument(
+        "--configuration",
+        action="store_true",
+        help="look at the configuration alone, which is all that a reload can change: it takes no time",
     )
     parser.add_argument(
         "--show-config",
@@ -105,6 +111,8 @@ def find_out(arguments: argparse.Namespace) -> Iterator[Finding]:
             yield Finding(CONFIGURATION, "error", Level.FAILURE, str(problem))
     else:
         yield from of_configuration(config)
+    if arguments.configuration:
+        return
     kernel = config.kernel if config else Kernel()
     try:
         found = features()
@@ -113,7 +121,7 @@ def find_out(arguments: argparse.Namespace) -> Iterator[Finding]:
     else:
         if not found.loading and os.geteuid() != 0:
             text = "This is what you may do; the service may do more. Run it as root to see what."
-            yield Finding(KERNEL, "user", Level.NOTE, text)
+            yield Finding(KERNEL, _USER, Level.NOTE, text)
         yield from of_kernel(found, kernel, lockdown=lockdown())
         yield from _programs(found, kernel, config.propagation if config else Propagation())
     yield _offsets(tables_of(config) if config else Tables(packaged_offsets()))
@@ -184,9 +192,17 @@ def as_text(findings: Sequence[Finding], status: int, terminal: Terminal, *, qui
             yield terminal.styled(area, Style.TITLE)
         yield from _lines(one, terminal)
     if shown:
-        _, style, verdict = _VERDICTS[status]
         yield ""
-        yield terminal.styled(verdict, style)
+        yield terminal.styled(_verdict(findings, status), _VERDICTS[status][1])
+
+
+def _verdict(findings: Sequence[Finding], status: int) -> str:
+    if all(one.area == CONFIGURATION for one in findings):
+        return "The configuration can be used." if status == EXIT_OK else "The configuration can't be used."
+    sentence = _VERDICTS[status][2]
+    if any(one.what == _USER for one in findings):
+        return f"{sentence.removesuffix('.')} when you run it."
+    return sentence
 
 
 def _lines(finding: Finding, terminal: Terminal) -> Iterator[str]:

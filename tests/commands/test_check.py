@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.commands import check
+from agent.commands import EXIT_USAGE, check
 from agent.commands.findings import Finding, Level
 from agent.commands.terminal import Terminal
 from agent.kernel.features import features
@@ -127,9 +127,24 @@ def test_mistakes_in_the_configuration(gospan: Gospan, tmp_path: Path) -> None:
     assert "\ncollector\n" not in result.out
     assert gospan("check", "--tolerate-limits", *flags).status == 2
 
+    alone = gospan("check", "--configuration", *flags)
+    assert alone.status == 2
+    assert "unknown key" in alone.out
+    assert "BPF" not in alone.out
+    assert alone.out.endswith("\nThe configuration can't be used.\n")
+
     shown = gospan("check", "--show-config", *flags)
     assert (shown.status, shown.out) == (2, "")
     assert len(shown.err.splitlines()) == 2
+
+
+def test_configuration_alone(gospan: Gospan) -> None:
+    result = gospan("check", "--configuration", "--endpoint", "http://nobody.invalid:4317")
+    assert result.status == 0
+    assert "The configuration is valid" in result.out
+    assert "BPF" not in result.out
+    assert "nobody.invalid" not in result.out
+    assert gospan("check", "--configuration", "--quiet").out == ""
 
 
 def test_show_config(gospan: Gospan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,15 +184,18 @@ def test_without_privileges(quiet_network: tuple[str, str]) -> None:
 
 
 def test_ordinary_user_is_told_that_the_service_may_do_more() -> None:
-    def first_about_the_kernel() -> str:
+    def report() -> str:
         features.cache_clear()
         parser = argparse.ArgumentParser()
         check.add_arguments(parser)
-        found = check.find_out(parser.parse_args(["--traces-exporter", "none"]))
-        return next(one.sentence for one in found if one.area == "kernel")
+        found = list(check.find_out(parser.parse_args(["--traces-exporter", "none"])))
+        return "\n".join(check.as_text(found, EXIT_USAGE, Terminal(), quiet=False))
 
-    sentence = "This is what you may do; the service may do more. Run it as root to see what."
-    assert as_nobody(first_about_the_kernel) == sentence
+    lines = [" ".join(line.split()) for line in as_nobody(report).splitlines()]
+    assert lines[lines.index("kernel") + 1] == (
+        "note This is what you may do; the service may do more. Run it as root to see what."
+    )
+    assert lines[-1] == "gospan can't work here when you run it."
 
 
 def test_offsets_table(

@@ -141,6 +141,8 @@ def installs(world: World) -> None:
     expect(stat.S_IMODE(CONFIG.stat().st_mode) == 0o640, "config.toml has mode 0640")
     expect(CONFIG.group() == "gospan", "config.toml belongs to the group gospan")
     expect(call("dpkg", "--verify", "gospan") == "", "the files are those of the package")
+    if EMULATED:
+        return  # the unit has it checked as well, and with an emulated processor it takes a while
     report = json.loads(call("gospan", "check", "--json", check=False))
     bad = [one["sentence"] for one in report["findings"] if one["level"] == "failure"]
     expect(not bad, f"gospan check: {bad}")
