@@ -49,6 +49,12 @@ PLACE_TAG = "go-place:"
 _WHOLE_TAGS = (ADDRESS_TAG, EXACT_TAG)
 """Tags that values go by as they are; by the others go what they name."""
 
+SDK = "go.opentelemetry.io/otel/sdk"
+"""The module of OpenTelemetry's own SDK for Go."""
+
+_SDK_FUNCTION = f"{SDK}/trace.(*TracerProvider).Tracer"
+"""What every program has that makes spans by the SDK: the provider is an interface's."""
+
 _RUNTIME = Feature(what="goroutines", fields=(("runtime.g.goid",),), required=True)
 
 
@@ -106,7 +112,8 @@ class LibraryPlan:
 class Plan:
     """What will be done for one executable.
 
-    `version` is the program's own, "" where build info has none; `off` is what concerns the executable as a whole.
+    `version` is the program's own, "" where build info has none; `sdk` is OpenTelemetry's SDK and its version, if the
+    program makes spans by that as well; `off` is what concerns the executable as a whole.
     """
 
     path: str
@@ -114,6 +121,7 @@ class Plan:
     version: str
     arch: str
     build_id: str
+    sdk: str
     libraries: tuple[LibraryPlan, ...]
     off: tuple[Off, ...]
 
@@ -152,6 +160,7 @@ def make_plan(
             for symbol in (*probe.symbols, *probe.calls)
         }
         | {symbol for library in libraries for symbol in library.only_with}
+        | {_SDK_FUNCTION}
     )
     present = [one for one in libraries if _is_present(one, functions)]
     layouts = {one.object: _layouts(types[one.object]) for one in present}
@@ -185,6 +194,7 @@ def make_plan(
         _program_version(info),
         executable.arch,
         executable.build_id,
+        f"{SDK} {_module_version(info, SDK)}".rstrip() if _SDK_FUNCTION in functions else "",
         planned,
         off,
     )
@@ -371,16 +381,19 @@ def _pack(layout: Format, known: Mapping[str, int]) -> bytes:
 def _version(library: Library, executable: Executable) -> str:
     """The version of a library: of its module as it was built, replaced or not; "" where build info has none."""
     info = executable.build_info
-    if not library.module:
-        return info.go_version
+    return (
+        _module_version(info, library.module, *library.former_modules) if library.module else info.go_version
+    )
+
+
+def _module_version(info: BuildInfo, *paths: str) -> str:
+    """The version of the first of these modules that build info has."""
     versions = {
         module.path: (module.replaced_by or module).version
         for module in (info.main, *info.dependencies)
         if module is not None
     }
-    return next(
-        (versions[path] for path in (library.module, *library.former_modules) if path in versions), ""
-    )
+    return next((versions[path] for path in paths if path in versions), "")
 
 
 def _program_version(info: BuildInfo) -> str:

@@ -93,6 +93,11 @@ def test_a_program_without_any_library() -> None:
     assert "none of the libraries" in plan.off[0].why
 
 
+def test_a_program_with_opentelemetry_inside_is_known() -> None:
+    assert plan_of("sdk").sdk == "go.opentelemetry.io/otel/sdk v1.47.0"
+    assert plan_of("http_server").sdk == ""
+
+
 def test_a_library_that_is_turned_off_says_so() -> None:
     with server_executable() as executable:
         plan = make_plan(executable, TYPES, Resolver(), disabled={NET_HTTP_SERVER.name: "by me"})

@@ -271,6 +271,7 @@ def test_spans_are_followed_until_ctrl_c(rig: Rig) -> None:
     reader = threading.Thread(target=lambda: got.extend(output), daemon=True)
     reader.start()
     try:
+        eventually(lambda: bool(got), "the last one that is wanted is shown")
         for number in range(200):
             rig.get(f"/static/followed/{number}")
             rig.get("/static/unasked")
@@ -287,8 +288,7 @@ def test_spans_are_followed_until_ctrl_c(rig: Rig) -> None:
     before, *paths = [json.loads(line)["attributes"]["url.path"] for line in got]
     assert before == "/static/followed/before"
     assert len(paths) >= 2
-    first = int(paths[0].rpartition("/")[2])
-    assert paths == [f"/static/followed/{at}" for at in range(first, first + len(paths))]
+    assert paths == [f"/static/followed/{at}" for at in range(len(paths))]
 
 
 def test_trace(rig: Rig) -> None:

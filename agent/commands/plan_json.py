@@ -20,6 +20,7 @@ def as_json(plan: Plan, info: BuildInfo, target: Target) -> Json:
         "package": info.path,
         "module": _module(info.main) if info.main else None,
         "build_id": plan.build_id,
+        "sdk": plan.sdk,
         "dependencies": [_module(one) for one in info.dependencies],
         "libraries": [_library(one) for one in plan.libraries],
         "off": _off(plan.off),

@@ -51,6 +51,8 @@ def _facts(plan: Plan, info: BuildInfo) -> Iterator[tuple[str, str]]:
     if info.main is None or info.path != info.main.path:
         yield "package", info.path or "not recorded"
     yield "build id", plan.build_id or "none"
+    if plan.sdk:
+        yield "SDK", f"{plan.sdk}, which makes spans as well"
 
 
 def _describe(module: Module) -> str:

@@ -69,6 +69,7 @@ def processes(report: Json, kept: Iterable[ShownSpan]) -> list[Json]:
                 "path": executable["path"],
                 "go": executable["go"],
                 "version": executable["version"],
+                "sdk": executable["sdk"],
                 "libraries": executable["libraries"],
                 "on": process["libraries"],
                 "off": [*process["off"], *executable["off"], *_parts_off(executable, process["libraries"])],
@@ -160,5 +161,7 @@ def _detail(row: Json) -> None:
         said = text(f"{library['name']}  {library['version'] or 'of unknown version'}  ")
         said.append(state, MIDDLING if state != "on" else "green")
         lines.append(("library", said))
+    if row["sdk"]:
+        lines.append(("SDK", text(f"{row['sdk']}, which makes spans as well", MIDDLING)))
     lines += [("off", text(f"{one['what']}: {one['why']}", MIDDLING)) for one in row["off"]]
     draw(screen, head, facts(lines))

@@ -84,6 +84,9 @@ def _facts(report: Json) -> Iterator[tuple[str, str | Text]]:
     kernel = report["kernel"]
     yield "kernel", f"Linux {kernel['release']}, probes by {kernel['attach']}, {kernel['buffer']} buffer"
     yield "propagation", _propagation(report)
+    sdk = [executable for executable in executables if executable["sdk"]]
+    if sdk:
+        yield "SDK", _sdk(sdk)
     yield "offsets", _offsets(report["offsets"])
     yield "configuration", _reload(report)
 
@@ -122,6 +125,15 @@ def _propagation(report: Json) -> Text:
     if skipped:
         said.append(f"; {', '.join(skipped)}", MIDDLING)
     return said
+
+
+def _sdk(executables: list[Json]) -> Text:
+    """Tell of programs that make spans of their own."""
+    return text(
+        "OpenTelemetry's own makes spans as well, so that some things have two, in "
+        + ", ".join(f"{one['path']} ({one['sdk']})" for one in executables),
+        MIDDLING,
+    )
 
 
 def _offsets(offsets: Json) -> Text:

@@ -148,6 +148,7 @@ def _executable(executable: Executable) -> Json:
         "go": plan.go_version,
         "version": plan.version,
         "build_id": plan.build_id,
+        "sdk": plan.sdk,
         "probes": executable.probes,
         "processes": executable.processes,
         "writers_wait": executable.leased,
