@@ -343,9 +343,10 @@ def _addresses(
     found: dict[str, int] = {}
     itabs = _tags(layouts, ITAB_TAG)
     if itabs:
+        interfaces = {name.partition(" as ")[2] for name in itabs}
         found = {
             name: address
-            for address, itab in executable.itabs().items()
+            for address, itab in executable.itabs(interfaces).items()
             if (name := f"{itab.type} as {itab.interface}") in itabs
         }
     for symbol in _tags(layouts, PLACE_TAG):

@@ -168,9 +168,9 @@ class Executable:
         return find_map_geometry(self._image, self._tables[1], self._scan, name)
 
     @_naming
-    def itabs(self) -> Mapping[int, Itab]:
-        """Return what each itab in the file stands for, by its address."""
-        return read_itabs(self._image, self._tables[1], self._names)
+    def itabs(self, interfaces: Collection[str] | None = None) -> Mapping[int, Itab]:
+        """Return what each itab in the file stands for, by its address; those of some interfaces, or of all."""
+        return read_itabs(self._image, self._tables[1], self._names, interfaces)
 
     @_naming
     def type_name(self, address: int) -> str | None:

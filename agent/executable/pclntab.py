@@ -9,6 +9,7 @@ import struct
 from array import array
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 
 from agent.executable.elf import Image
 from agent.executable.errors import CorruptError, LimitError
@@ -19,11 +20,12 @@ _OLD_MAGICS = {0xFA, 0xFB}
 
 _MAX_FUNCTIONS = 2 << 20
 _MAX_NAMES = 64 << 20
-_MAX_NAME = 4096
 _VENDOR = b"vendor/"
+
 _MAX_COPIES = 64
-_MAX_ENDINGS = 4096
-"""Names looked at that end as the wanted one does."""
+_MAX_NAME_COUNT = 4 << 20
+_PART = 1 << 20
+"""Bytes of names looked at together."""
 _BATCH = 8192
 _MAX_SPAN = 32 << 20
 
@@ -58,8 +60,9 @@ def find_pclntab(image: Image) -> Iterator[Pclntab]:
                 yield table
     # The lowest byte of the magic numbers the format; those to come are tried with the newest layout known.
     pattern = b"\xff\xff\xff\0\0" + bytes([_MIN_LC[image.arch], 8])
-    # Code last: only gold puts read-only data beside it.
-    for segment in sorted(image.segments, key=lambda segment: segment.executable):
+    # Code last: only gold puts read-only data beside it. First what is likeliest: of a position-independent program,
+    # data that is relocated.
+    for segment in sorted(image.segments, key=lambda one: (one.executable, one.writable is not image.pie)):
         for address in image.find(pattern, segment.address, segment.end):
             if address % 8 == 1 and address > segment.address:
                 table = parse_header(image, address - 1)
@@ -113,23 +116,35 @@ def _without_wrappers(entries: list[Entry]) -> list[Entry]:
 
 
 def _name_offsets(image: Image, table: Pclntab, names: Collection[str]) -> dict[int, tuple[str, str]]:
-    """Offset in the name table to (name there, name wanted)."""
-    # The first name has no NUL before it.
-    data = b"\0" + image.read(table.names, table.names_end - table.names)
+    """Offset in the name table to (name there, name wanted).
+
+    One pass over all names, a part of the table at a time: to search for each wanted name would read it hundreds of
+    times.
+    """
+    wanted = {name.encode(): name for name in names if name}
+    data = image.read(table.names, table.names_end - table.names)
+    if data.count(0) > _MAX_NAME_COUNT:
+        raise LimitError("lists more function names than any real program")
     found: dict[int, tuple[str, str]] = {}
-    for wanted in filter(None, names):
-        # A plain name and a vendored one end alike: one search finds both.
-        text = wanted.encode() + b"\0"
-        at = data.find(text)
-        for _ in range(_MAX_ENDINGS):
-            if at < 0:
-                break
-            if data[at - 1] == 0:
-                found[at - 1] = (wanted, wanted)
-            elif data.endswith(_VENDOR, 0, at) and data[at - len(_VENDOR) - 1] in b"\0/":
-                start = data.rfind(b"\0", max(0, at - _MAX_NAME), at)
-                found[start] = (data[start + 1 : at].decode("utf-8", "replace") + wanted, wanted)
-            at = data.find(text, at + 1)
+    start = 0
+    while start < len(data):
+        end = data.rfind(b"\0", start, start + _PART) + 1 or len(data)
+        part = data[start:end]
+        here = part.split(b"\0")
+        hits = [index for index, name in enumerate(here) if name in wanted]
+        if hits:
+            # A NUL before each but the first.
+            ends = list(accumulate(map(len, here), initial=0))
+            found.update((start + ends[index] + index, (wanted[here[index]],) * 2) for index in hits)
+        first, *copies = part.split(_VENDOR)
+        at = len(first)
+        for copy in copies:
+            own = copy.partition(b"\0")[0]
+            if own in wanted and (at == 0 or part[at - 1] in b"\0/"):
+                begin, end_of_own = part.rfind(b"\0", 0, at) + 1, at + len(_VENDOR) + len(own)
+                found[start + begin] = (part[begin:end_of_own].decode("utf-8", "replace"), wanted[own])
+            at += len(_VENDOR) + len(copy)
+        start = end
     return found
 
 

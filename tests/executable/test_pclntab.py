@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.executable import Executable
+from agent.executable import Executable, ExecutableError, pclntab
 from tests.executable import truth
 from tests.support import golang
 from tests.support.golang import VERSIONS
@@ -68,3 +68,37 @@ def test_names_are_the_linkers(go: str) -> None:
         wanted[0]: [wanted[0]],
         wanted[1]: [f"vendor/{wanted[1]}"],
     }
+
+
+_ENCODER = b"x/net/http2/hpack.(*Encoder).WriteField\0"
+
+
+@pytest.mark.parametrize(
+    ("directory", "is_copy"),
+    [
+        (b"vendor/golang.org/", False),
+        (b"vendor/abc/vendor/", True),
+        (b"abcdefghij/vendor/", True),
+        (b"abcdefghijkvendor/", False),
+    ],
+)
+def test_a_copy_is_what_stands_in_the_last_directory_called_vendor(
+    tmp_path: Path, directory: bytes, *, is_copy: bool
+) -> None:
+    data = golang.build("allstd", mode="strip").read_bytes()
+    assert data.count(b"\0vendor/golang.org/" + _ENCODER) == 1
+    program = tmp_path / "program"
+    program.write_bytes(data.replace(b"\0vendor/golang.org/" + _ENCODER, b"\0" + directory + _ENCODER))
+    wanted = _ENCODER[:-1].decode()
+    with Executable(str(program)) as executable:
+        found = executable.functions([wanted])
+    assert [one.name for one in found.get(wanted, ())] == [directory.decode() + wanted] * is_copy
+
+
+def test_more_names_than_any_program_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pclntab, "_MAX_NAME_COUNT", 1000)
+    with (
+        Executable(str(golang.build("allstd", mode="strip"))) as executable,
+        pytest.raises(ExecutableError, match="more function names than any real program"),
+    ):
+        executable.functions(["main.main"])
