@@ -27,15 +27,15 @@ from typing import Any, Protocol, TextIO, cast
 from agent.config.schema import Level, LogFormat
 
 # structlog takes rich along where it is installed, 5 MB for tracebacks in colour. Here it is installed for the commands
-# that draw (agent/commands/screen.py), and the daemon has no use for it.
+# that draw (agent/commands/screen.py), and the daemon has no use for it. asyncio, which it takes too, takes OpenSSL:
+# 5 MB more, and gRPC has its own.
 _modules = cast("dict[str, object]", sys.modules)
-_hidden = "rich" not in _modules
-if _hidden:
-    _modules["rich"] = None
+_hidden = [name for name in ("rich", "ssl") if name not in _modules]
+_modules.update(dict.fromkeys(_hidden))
 import structlog  # noqa: E402
 
-if _hidden:
-    del _modules["rich"]
+for _name in _hidden:
+    del _modules[_name]
 
 JOURNAL_SOCKET = "/run/systemd/journal/socket"
 IDENTIFIER = "gospan"

@@ -5,11 +5,8 @@ good_insns_64), emulates a few (branch_setup_xol_ops, push_setup_xol_ops; pushes
 """
 
 from collections.abc import Iterator, Sequence
-from functools import cache
 
-import capstone
-from capstone import x86
-
+from agent.executable.disassembler import capstone, disassembler, x86
 from agent.executable.errors import NoPlaceError
 from agent.executable.instructions import PROLOGUE, Entry, Instruction, Jump, choose_entry
 
@@ -75,14 +72,6 @@ def is_refused(code: bytes) -> bool:
     return code[at] in _BAD_OPCODES
 
 
-@cache
-def _disassembler(*, detail: bool = False) -> capstone.Cs:
-    """Made once: each looks for a module that isn't there, which takes longer than a function's body."""
-    disassembler = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
-    disassembler.detail = detail
-    return disassembler
-
-
 def decode(code: bytes, address: int) -> list[Instruction]:
     """Return the instructions of a function's body, without the padding behind it.
 
@@ -90,7 +79,7 @@ def decode(code: bytes, address: int) -> list[Instruction]:
     """
     found = [
         Instruction(at, code[at - address : at - address + size], mnemonic, operands)
-        for at, size, mnemonic, operands in _disassembler().disasm_lite(code, address)
+        for at, size, mnemonic, operands in disassembler("amd64").disasm_lite(code, address)
     ]
     end = found[-1].address + len(found[-1].code) if found else address
     if end != address + len(code):
@@ -126,7 +115,9 @@ def keeps_results(body: Sequence[Instruction]) -> Iterator[bool]:
     """Say of instructions behind a call whether they go on to the next and leave its results in their registers."""
     if not body:
         return
-    for detail in _disassembler(detail=True).disasm(b"".join(one.code for one in body), body[0].address):
+    for detail in disassembler("amd64", detail=True).disasm(
+        b"".join(one.code for one in body), body[0].address
+    ):
         yield not _leaves(detail) and _HOLDS_NO_RESULT.issuperset(detail.regs_access()[1])
 
 
@@ -152,7 +143,7 @@ def entry(body: list[Instruction]) -> Entry:
     )
     jumps = {address: jump for address, jump in found if jump is not None}
     code = b"".join(instruction.code for instruction in body[:PROLOGUE])
-    ends = map(_ends_search, _disassembler(detail=True).disasm(code, body[0].address))
+    ends = map(_ends_search, disassembler("amd64", detail=True).disasm(code, body[0].address))
     return choose_entry(body, jumps=jumps, is_emulated=is_emulated, ends_search=ends)
 
 

@@ -7,10 +7,8 @@ below are the architecture's; the kernel's stand in arch/arm64/include/asm/insn.
 
 import struct
 from collections.abc import Iterator, Sequence
-from functools import cache
 
-import capstone
-
+from agent.executable.disassembler import capstone, disassembler
 from agent.executable.errors import NoPlaceError
 from agent.executable.instructions import PROLOGUE, Entry, Instruction, Jump, choose_entry
 
@@ -63,14 +61,6 @@ def is_refused(code: bytes) -> bool:
     )
 
 
-@cache
-def _disassembler(*, detail: bool = False) -> capstone.Cs:
-    """Made once: each looks for a module that isn't there, which takes longer than a function's body."""
-    disassembler = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM)
-    disassembler.detail = detail
-    return disassembler
-
-
 def decode(code: bytes, address: int) -> list[Instruction]:
     """Return the instructions of a function's body, zeros behind it left out.
 
@@ -83,7 +73,7 @@ def decode(code: bytes, address: int) -> list[Instruction]:
     words = [code[at : at + 4] for at in range(0, len(code), 4)]
     while words and words[-1] == b"\0\0\0\0":
         words.pop()
-    texts = [text[2:] for text in _disassembler().disasm_lite(b"".join(words[:PROLOGUE]), address)]
+    texts = [text[2:] for text in disassembler("arm64").disasm_lite(b"".join(words[:PROLOGUE]), address)]
     if not words or len(texts) < min(len(words), PROLOGUE):
         raise NoPlaceError(f"its body can't be decoded at {address + 4 * len(texts):#x}")
     texts += [("ret" if word == _RET else "", "") for word in words[PROLOGUE:]]
@@ -117,7 +107,9 @@ def keeps_results(body: Sequence[Instruction]) -> Iterator[bool]:
     """Say of instructions behind a call whether they go on to the next and leave its results in their registers."""
     if not body:
         return
-    for detail in _disassembler(detail=True).disasm(b"".join(one.code for one in body), body[0].address):
+    for detail in disassembler("arm64", detail=True).disasm(
+        b"".join(one.code for one in body), body[0].address
+    ):
         harmless = detail.mnemonic in _HARMLESS or detail.mnemonic in _STORES
         yield detail.mnemonic in _COMPARES or (
             harmless and _HOLDS_NO_RESULT.issuperset(map(detail.reg_name, detail.regs_access()[1]))
@@ -145,7 +137,7 @@ def entry(body: list[Instruction]) -> Entry:
     found = ((instruction.address, _jump(instruction)) for instruction in body)
     jumps = {address: jump for address, jump in found if jump is not None}
     code = b"".join(instruction.code for instruction in body[:PROLOGUE])
-    ends = map(_ends_search, _disassembler(detail=True).disasm(code, body[0].address))
+    ends = map(_ends_search, disassembler("arm64", detail=True).disasm(code, body[0].address))
     return choose_entry(body, jumps=jumps, is_emulated=is_emulated, ends_search=ends)
 
 

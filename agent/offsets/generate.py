@@ -16,7 +16,7 @@ from agent.executable import ExecutableError
 from agent.offsets.compact import compact
 from agent.offsets.fields import Wanted
 from agent.offsets.layouts import DisagreementError, Layouts, read_layouts
-from agent.offsets.programs import STANDARD_LIBRARY, Program
+from agent.offsets.programs import Program
 from agent.offsets.state import State
 from agent.offsets.table import ARCHITECTURES, Module, Table
 from agent.offsets.toolchains import (
@@ -27,7 +27,7 @@ from agent.offsets.toolchains import (
     module_versions,
     toolchain_versions,
 )
-from agent.offsets.versions import by_minor, ends_first, order
+from agent.offsets.versions import STANDARD_LIBRARY, by_minor, ends_first, order
 
 _NOT_YET = "not built yet"
 _OLDEST_GO = "1.19"

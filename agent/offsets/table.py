@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.executable import BuildInfo
-from agent.offsets.programs import STANDARD_LIBRARY
-from agent.offsets.versions import minor, neighbours, order, release
+from agent.offsets.versions import STANDARD_LIBRARY, minor, neighbours, order, release
 
 SCHEMA = 1
 """The version of the file's form: docs/offsets.schema.json."""

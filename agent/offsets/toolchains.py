@@ -15,8 +15,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.offsets.programs import STANDARD_LIBRARY, Program
-from agent.offsets.versions import minor, release, without_gaps
+from agent.offsets.programs import Program
+from agent.offsets.versions import STANDARD_LIBRARY, minor, release, without_gaps
 
 _TOOLCHAIN_MODULE = "golang.org/toolchain"
 _TIMEOUT = 1800

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+STANDARD_LIBRARY = "std"
+"""The module that comes with Go itself and has its version."""
+
 Release = tuple[int, int, int]
 """Major, minor and patch."""
 

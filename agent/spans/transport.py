@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import ssl
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -131,6 +130,7 @@ def _credentials(export: Destination) -> grpc.ChannelCredentials:
 
     gRPC would trust the list it brings along, and with it none of a company's own authorities.
     """
+    import ssl  # OpenSSL takes 5 MB, and here it is asked only where the system keeps its authorities
 
     def read(name: str | None) -> bytes | None:
         return Path(name).read_bytes() if name else None

@@ -15,10 +15,10 @@ from agent.offsets.dwarf import Dwarf
 from agent.offsets.fields import wanted_fields
 from agent.offsets.generate import of_module
 from agent.offsets.geometry import parts
-from agent.offsets.programs import PROGRAMS, STANDARD_LIBRARY, Program
+from agent.offsets.programs import PROGRAMS, Program
 from agent.offsets.table import Module, Table, load
 from agent.offsets.verify import Comparison, compare
-from agent.offsets.versions import by_minor, go_release, without_gaps
+from agent.offsets.versions import STANDARD_LIBRARY, by_minor, go_release, without_gaps
 from agent.paths import object_file
 from tests.support import golang
 from tests.support.golang import NEWEST, REPOSITORY, VERSIONS

@@ -13,11 +13,11 @@ from agent.kernel import btf
 from agent.offsets.fields import Wanted, wanted_fields
 from agent.offsets.generate import GenerateError, Generator, Outcome, of_module
 from agent.offsets.layouts import Layouts
-from agent.offsets.programs import PROGRAMS, STANDARD_LIBRARY, Program
+from agent.offsets.programs import PROGRAMS, Program
 from agent.offsets.state import State
 from agent.offsets.table import Table
 from agent.offsets.toolchains import GoError, Toolchains, module_versions, toolchain_versions
-from agent.offsets.versions import order, release
+from agent.offsets.versions import STANDARD_LIBRARY, order, release
 from agent.paths import object_file
 from tests.support.golang import REPOSITORY, VERSIONS
 

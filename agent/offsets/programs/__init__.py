@@ -12,8 +12,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-STANDARD_LIBRARY = "std"
-"""The module that comes with Go itself and has its version."""
+from agent.offsets.versions import STANDARD_LIBRARY
 
 _HERE = Path(__file__).resolve().parent
 
