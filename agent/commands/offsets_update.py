@@ -201,6 +201,8 @@ def _schedule(arguments: argparse.Namespace) -> int:
     if arguments.print:
         for name, text in files.items():
             _say(f"# {arguments.units / name}\n{text}")
+        if not files:
+            _say("nothing would be written: offsets.update has no mode, or no schedule")
         return EXIT_OK
     try:
         for line in apply(files, arguments.units):

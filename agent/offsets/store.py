@@ -94,14 +94,14 @@ class Store:
             self.root.mkdir(mode=0o755, parents=True, exist_ok=True)
             lock = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
-            raise StoreError(f"{self.root}: {error.strerror}") from None
+            raise StoreError(f"{self.root}: {_why(error)}") from None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
         except BlockingIOError:
             raise StoreError(f"another update is at work in {self.root}; try again when it is done") from None
         except OSError as error:
-            raise StoreError(f"{self.root}: {error.strerror}; the active table is as it was") from None
+            raise StoreError(f"{self.root}: {_why(error)}; the active table is as it was") from None
         finally:
             os.close(lock)
 
@@ -200,3 +200,11 @@ def _sync(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _why(error: OSError) -> str:
+    return (
+        "you may not change it, try sudo"
+        if isinstance(error, PermissionError)
+        else error.strerror or str(error)
+    )

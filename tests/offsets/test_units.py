@@ -67,6 +67,8 @@ def test_drop_ins_come_and_go(offsets: Offsets, tmp_path: Path) -> None:
 def test_print_changes_nothing(offsets: Offsets, tmp_path: Path) -> None:
     done = offsets("schedule", "--print", "--units", tmp_path / "units", *settings(tmp_path))
     assert f"# {tmp_path}/units/gospan-offsets.timer.d/50-schedule.conf\n" in done.out
+    done = offsets("schedule", "--print", *settings(tmp_path, mode="off"))
+    assert done.out == "nothing would be written: offsets.update has no mode, or no schedule\n"
     assert not (tmp_path / "units").exists()
 
 

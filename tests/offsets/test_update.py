@@ -9,11 +9,13 @@ import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import ClassVar
 
 import pytest
 
 from agent.offsets.store import Store
+from tests.commands.conftest import as_nobody
 from tests.offsets.conftest import Offsets, Site, table_of
 from tests.support.authority import Authority, make_signing_key, serving_https
 from tests.support.golang import REPOSITORY
@@ -118,6 +120,18 @@ def test_what_was_put_in_place_by_somebody_else_is_not_used(offsets: Offsets, in
 def test_without_a_source(offsets: Offsets) -> None:
     assert offsets("update").failed("there is nowhere to fetch a table from")
     assert offsets("update", "--scheduled").out == "offsets.update.mode is off: nothing is fetched\n"
+
+
+def test_somebody_who_may_not_is_told_the_remedy() -> None:
+    with TemporaryDirectory() as name:  # pytest's own are for its user alone
+        Path(name).chmod(0o755)
+        store = Store(Path(name) / "store")
+
+        def lock() -> str:
+            with store.locked():
+                return "locked"
+
+        assert as_nobody(lock) == f"{store.root}: you may not change it, try sudo"
 
 
 def test_two_at_once(site: Site, offsets: Offsets, installed: Path, tmp_path: Path) -> None:
