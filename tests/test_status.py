@@ -352,6 +352,8 @@ def test_on_a_terminal_the_width_and_no_color_are_respected(rig: Rig, words: lis
         "trace": "… shop",
         "status": "1 executable",
     }
+    if words[0] in ("spans", "trace"):
+        assert "\x1b[36mshop \x1b[0m" in coloured  # not faint, as what is beside it
     for output in (coloured, plain):
         assert wanted[words[0]] in ESCAPE.sub("", output)
 

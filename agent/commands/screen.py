@@ -33,8 +33,11 @@ def console(stream: TextIO | None = None) -> Console:
 
 
 def text(content: object, style: str = "") -> Text:
-    """Make text of whatever a traced program may have chosen: nothing in it controls the terminal."""
-    return Text(printable(str(content)), style=style)
+    """Make text of whatever a traced program may have chosen: nothing in it controls the terminal.
+
+    The style is that of these words alone: what is appended has its own.
+    """
+    return Text().append(printable(str(content)), style=style)
 
 
 def table(*columns: str, right: Iterable[int] = ()) -> Table:

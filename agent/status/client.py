@@ -100,7 +100,9 @@ class Agent:
             try:
                 data = self._connection.recv(_PIECE)
             except TimeoutError:
-                raise AskError(f"the agent has not answered for {_TIMEOUT:.0f} s") from None
+                raise AskError(
+                    f"the agent has not answered for {_TIMEOUT:.0f} s; just after its start it is busy: try again"
+                ) from None
             except OSError as error:
                 raise AskError(f"the agent has hung up: {error.strerror}") from None
             if not data:
