@@ -19,12 +19,15 @@ _FILES = {
     "etc/machine-id": "5f0c1d3a9b6e4d7c8a2b3c4d5e6f7081\n",
     "etc/hosts": "127.0.0.1 localhost\n::1 localhost\n",
 }
+# What apt has fetched. All that a package depends on is there, and apt would read the list of all that there is each
+# time, which takes an emulated processor a minute.
+_LEFT_OUT = ("var/cache/apt/archives/*.deb", "var/lib/apt/lists/*_*")
 
 
 def debian(suite: str, arch: str = "amd64") -> Path:
     """The root directory of a Debian `suite` ("bookworm"); nobody may write to it. Raises VmError."""
     packages = sorted({*_PACKAGES, *_names(depends())})
-    digest = hashlib.sha256(repr((packages, _FILES)).encode()).hexdigest()[:12]
+    digest = hashlib.sha256(repr((packages, _FILES, _LEFT_OUT)).encode()).hexdigest()[:12]
     home = cache.directory("images") / f"{suite}-{arch}-{digest}"
     if not home.exists():
         require("debootstrap", "debian-archive-keyring")
@@ -37,8 +40,9 @@ def debian(suite: str, arch: str = "amd64") -> Path:
             call(command, what=f"installing Debian {suite}", hint=hint)
             for name, text in _FILES.items():
                 (root / name).write_text(text)
-            for package in (root / "var/cache/apt/archives").glob("*.deb"):
-                package.unlink()
+            for pattern in _LEFT_OUT:
+                for path in root.glob(pattern):
+                    path.unlink()
     return home
 
 
