@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from agent.executable import BuildInfo, Executable, Function, NoPlaceError, Place
@@ -171,7 +171,8 @@ def make_plan(
             for formats in layouts.values()
             for prefix in (FIELD_TAG, EXACT_TAG)
             for tag in _tags(formats.values(), prefix)
-        },
+        }
+        | {field for one in present if one.substitute for field in one.substitute.fields},
         maps={
             tag.partition(":")[0] for formats in layouts.values() for tag in _tags(formats.values(), MAP_TAG)
         },
@@ -186,6 +187,7 @@ def make_plan(
         )
         for library in present
     )
+    planned = tuple(_unless_substituted(one, planned, executable, resolution) for one in planned)
     info = executable.build_info
     off = () if planned else (Off("the executable", "it contains none of the libraries that can be traced"),)
     return Plan(
@@ -269,6 +271,25 @@ def _plan_library(
     )
 
 
+def _unless_substituted(
+    plan: LibraryPlan, others: Iterable[LibraryPlan], executable: Executable, resolution: Resolution
+) -> LibraryPlan:
+    """The plan of a library, off if another one tells the same in this executable."""
+    substitute = plan.library.substitute
+    if substitute is None or plan.status is Status.OFF:
+        return plan
+    attached = {
+        probe.program for one in others if one.library.name == substitute.library for probe in one.probes
+    }
+    if not (attached.issuperset(substitute.programs) and resolution.offsets.keys() >= {*substitute.fields}):
+        return plan
+    types = {one.type for one in executable.itabs({substitute.interface}).values()}
+    if not types or not types.issubset(substitute.types):
+        return plan
+    why = f"all of it goes through {substitute.library}, whose probes tell of it at fewer hits"
+    return replace(plan, status=Status.OFF, probes=(), off=(Off(plan.library.name, why),), layouts={})
+
+
 def _places(
     probe: Probe, executable: Executable, functions: Mapping[str, tuple[Function, ...]]
 ) -> tuple[list[Place], str]:
@@ -294,6 +315,8 @@ def _places(
                     places += executable.return_places(function)
                 case "call":
                     places += executable.call_places(function, callees)
+                case "work":
+                    places.append(executable.work_place(function))
                 case "after":
                     places += executable.after_call_places(function, callees)
         except NoPlaceError as error:

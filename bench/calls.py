@@ -16,6 +16,7 @@ from bench.target import BenchError, flood, running
 from tests.brokers import kafka
 from tests.support import golang, kafka_go, sql
 from tests.support.calls import calling
+from tests.support.databases import postgresql
 from tests.support.grpc import call, program, serving
 
 _REQUESTS = 3000
@@ -142,26 +143,39 @@ _QUERIES = 1000
 def sql_spans(bench: Bench) -> list[Figure]:
     """Count the runs of the agent's programs for requests that make one query each, and for those that make none.
 
-    The database is SQLite, which is in the program itself.
+    The databases are SQLite, which is in the program itself, and a PostgreSQL, by pgx alone.
     """
-    path = Path(shutil.copy(sql.program(), bench.workspace / "databases"))
-    runs = {}
-    with (
-        sql.asking(path, {"sqlite": "file::memory:?cache=shared"}) as app,
-        _agent(bench, path, "always_on") as agent,
-    ):
-        _wait_until_traced(agent, path)
-        app.ask("setup", "sqlite")
-        for way in ("nothing", "queryrow"):
-            runs[way] = _runs(agent, app.ask, way, "sqlite", times=_QUERIES).runs
+    hits: dict[str, float] = {}
+    with postgresql() as server:
+        for only_pgx, databases in (
+            (False, {"sqlite": "file::memory:?cache=shared"}),
+            (True, {name: server.dsn(name) for name in ("pgx", "pgxpool")}),
+        ):
+            program = sql.program(only_pgx=only_pgx)
+            path = Path(shutil.copy(program, bench.workspace / ("only_pgx" if only_pgx else "databases")))
+            with sql.asking(path, databases) as app, _agent(bench, path, "always_on") as agent:
+                _wait_until_traced(agent, path)
+                for name in databases:
+                    native = "native-" if name == "pgxpool" else ""
+                    app.ask(f"{native}setup", name)
+                    runs = {
+                        way: _runs(agent, app.ask, way, name, times=_QUERIES).runs
+                        for way in ("nothing", f"{native}query")
+                    }
+                    hits[name] = (runs[f"{native}query"] - runs["nothing"]) / _QUERIES
     return [
         Figure(
-            name="probe hits, query",
-            value=round((runs["queryrow"] - runs["nothing"]) / _QUERIES, 2),
+            name=f"probe hits, query by {how}",
+            value=round(hits[name], 2),
             unit="/query",
-            method=f"tests/apps/databases, {_QUERIES} requests with a query by database/sql, less as many without; "
-            "run_cnt of the programs",
+            method=f"tests/apps/databases, {_QUERIES} requests with a query of which all rows are read, less as many "
+            "without; run_cnt of the programs",
             limit=2,
+        )
+        for name, how in (
+            ("sqlite", "database/sql"),
+            ("pgx", "database/sql and pgx only"),
+            ("pgxpool", "pgxpool"),
         )
     ]
 

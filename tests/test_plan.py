@@ -15,6 +15,7 @@ from agent.offsets.resolve import Resolver, Source
 from agent.offsets.table import Listed
 from agent.paths import object_file
 from agent.plan import LibraryPlan, Plan, Status, make_plan
+from tests.support import sql
 from tests.support.golang import VERSIONS, build
 
 TYPES = {library.object: btf.read(str(object_file(library.object))) for library in LIBRARIES}
@@ -104,6 +105,24 @@ def test_a_library_that_is_turned_off_says_so() -> None:
     found = server_plan(plan)
     assert (found.status, found.probes, found.layouts) == (Status.OFF, (), {})
     assert [one.why for one in found.off] == ["by me"]
+
+
+def test_what_another_library_tells_as_well_is_left_to_that() -> None:
+    """Where pgx is the only driver of database/sql, its own probes do."""
+    with Executable(str(sql.program(only_pgx=True))) as executable:
+        plan = make_plan(executable, TYPES, Resolver())
+        without = make_plan(executable, TYPES, Resolver(), disabled={"pgx": "by me"})
+    with Executable(str(sql.program())) as executable:
+        both = make_plan(executable, TYPES, Resolver())
+    assert {one.library.name for one in without.traced} >= {"database/sql"}
+    assert {one.library.name for one in both.traced} >= {"database/sql", "pgx"}
+    (left,) = (one for one in plan.libraries if one.library.name == "database/sql")
+    assert (left.status, left.probes, left.layouts) == (Status.OFF, (), {})
+    assert [one.why for one in left.off] == [
+        "all of it goes through pgx, whose probes tell of it at fewer hits"
+    ]
+    (pgx,) = (one for one in plan.libraries if one.library.name == "pgx")
+    assert {"work"} == {one.at for one in pgx.probes if one.program == "pgx_query_end"}
 
 
 def test_a_field_that_is_gone_turns_off_what_needs_it() -> None:

@@ -38,6 +38,9 @@ _HOLDS_NO_RESULT = _SCRATCH | {
 }
 """Those that a function leaves nothing in for its caller: the closure context's among them."""
 
+_RECEIVER = frozenset({x86.X86_REG_RAX, x86.X86_REG_EAX, x86.X86_REG_AX, x86.X86_REG_AL, x86.X86_REG_AH})
+"""The first argument's."""
+
 _LEGACY_PREFIXES = frozenset({0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3})
 _BAD_PREFIXES = frozenset({0x26, 0x2E, 0x36, 0x3E, 0xF0})
 _BAD_OPCODES = frozenset(
@@ -107,7 +110,7 @@ def call_target(instruction: Instruction) -> int | None:
 
 def jump_targets(body: Sequence[Instruction]) -> frozenset[int]:
     """Where the direct jumps of a body lead to."""
-    jumps = (_jump(instruction) for instruction in body if instruction.mnemonic[0] == "j")
+    jumps = (jump(instruction) for instruction in body if instruction.mnemonic[0] == "j")
     return frozenset(jump.target for jump in jumps if jump is not None)
 
 
@@ -121,7 +124,17 @@ def keeps_results(body: Sequence[Instruction]) -> Iterator[bool]:
         yield not _leaves(detail) and _HOLDS_NO_RESULT.issuperset(detail.regs_access()[1])
 
 
-def _jump(instruction: Instruction) -> Jump | None:
+def keeps_receiver(body: Sequence[Instruction]) -> Iterator[bool]:
+    """Say of instructions whether they go on to the next and leave a function's first argument in its register."""
+    if not body:
+        return
+    for detail in disassembler("amd64", detail=True).disasm(
+        b"".join(one.code for one in body), body[0].address
+    ):
+        yield not _leaves(detail) and _RECEIVER.isdisjoint(detail.regs_access()[1])
+
+
+def jump(instruction: Instruction) -> Jump | None:
     """Where a direct jump goes; None for everything else."""
     code = instruction.code
     if len(code) == 2 and (code[0] == 0xEB or 0x70 <= code[0] <= 0x7F):
@@ -139,7 +152,7 @@ def _jump(instruction: Instruction) -> Jump | None:
 def entry(body: list[Instruction]) -> Entry:
     """Return the best instruction for an entry probe: `PUSHQ BP` behind the stack check, from Go 1.21 on."""
     found = (
-        (instruction.address, _jump(instruction)) for instruction in body if instruction.mnemonic[0] == "j"
+        (instruction.address, jump(instruction)) for instruction in body if instruction.mnemonic[0] == "j"
     )
     jumps = {address: jump for address, jump in found if jump is not None}
     code = b"".join(instruction.code for instruction in body[:PROLOGUE])

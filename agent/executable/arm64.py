@@ -41,6 +41,9 @@ _SCRATCH = frozenset({"x16", "w16", "x17", "w17", "x27", "w27", "nzcv"})
 _HOLDS_NO_RESULT = _SCRATCH | {f"{size}{number}" for size in "wx" for number in range(19, 27)}
 """Those that a function leaves nothing in for its caller (results: R0 to R15)."""
 
+_RECEIVER = frozenset({"x0", "w0"})
+"""The first argument's."""
+
 _STORES = frozenset({"str", "stp", "stur", "strb", "strh", "sturb", "sturh"})
 _COMPARES = frozenset({"cmp", "cmn", "tst", "nop"})
 _HARMLESS = frozenset({"ldr", "sub", "subs", "add", "adds", "mov", "movz", "movn", "movk", "orr"})
@@ -99,7 +102,7 @@ def call_target(instruction: Instruction) -> int | None:
 
 def jump_targets(body: Sequence[Instruction]) -> frozenset[int]:
     """Where the direct jumps of a body lead to."""
-    jumps = (_jump(instruction) for instruction in body)
+    jumps = (jump(instruction) for instruction in body)
     return frozenset(jump.target for jump in jumps if jump is not None)
 
 
@@ -116,7 +119,20 @@ def keeps_results(body: Sequence[Instruction]) -> Iterator[bool]:
         )
 
 
-def _jump(instruction: Instruction) -> Jump | None:
+def keeps_receiver(body: Sequence[Instruction]) -> Iterator[bool]:
+    """Say of instructions whether they go on to the next and leave a function's first argument in its register."""
+    if not body:
+        return
+    for detail in disassembler("arm64", detail=True).disasm(
+        b"".join(one.code for one in body), body[0].address
+    ):
+        leaves = any(map(detail.group, (capstone.CS_GRP_JUMP, capstone.CS_GRP_CALL, capstone.CS_GRP_RET)))
+        yield detail.mnemonic in _COMPARES | _STORES or (
+            not leaves and _RECEIVER.isdisjoint(map(detail.reg_name, detail.regs_access()[1]))
+        )
+
+
+def jump(instruction: Instruction) -> Jump | None:
     """Where a direct jump goes; None for everything else."""
     word: int = struct.unpack("<I", instruction.code)[0]
     if word & 0xFC000000 == 0x14000000:
@@ -134,7 +150,7 @@ def _jump(instruction: Instruction) -> Jump | None:
 
 def entry(body: list[Instruction]) -> Entry:
     """Return the best instruction for an entry probe: the stack check's `B.LS`, or else the first that is simulated."""
-    found = ((instruction.address, _jump(instruction)) for instruction in body)
+    found = ((instruction.address, jump(instruction)) for instruction in body)
     jumps = {address: jump for address, jump in found if jump is not None}
     code = b"".join(instruction.code for instruction in body[:PROLOGUE])
     ends = map(_ends_search, disassembler("arm64", detail=True).disasm(code, body[0].address))

@@ -191,6 +191,14 @@ class Executable:
         return self._body(function).entry()
 
     @_naming
+    def work_place(self, function: Function) -> Place:
+        """Where to probe the calls of a function that its first test lets through; every call where that can't be told.
+
+        Raises NoPlaceError if there is no safe place.
+        """
+        return self._body(function).work()
+
+    @_naming
     def return_places(self, function: Function) -> tuple[Place, ...]:
         """Where to probe returns from a function; empty if it has none. Raises NoPlaceError if it can't be decoded."""
         return self._body(function).returns()

@@ -35,8 +35,13 @@ class Function:
     file_offset: int
 
 
-At = Literal["entry", "return", "call", "after"]
-"""When a probe runs: when a function is called or returns; or when it calls another one, or has the results of that.
+_EPILOGUE = 6
+"""How many instructions a path may have that does nothing but return."""
+
+
+At = Literal["entry", "return", "call", "after", "work"]
+"""When a probe runs: when a function is called or returns; when it calls another one, or has the results of that; or
+when it goes on behind a first test that may let it return at once.
 """
 
 
@@ -81,6 +86,45 @@ class Body:
                 f"{self._function.name}: uprobes can't be put on its first instruction ({choice.instruction.text})"
             )
         return self._place(choice.instruction, "entry", emulated=choice.emulated, once=choice.once)
+
+    def work(self) -> Place:
+        """Where to probe the calls that a first test lets through, as `if closed { return }` does the first Close only:
+        the first emulated instruction behind it, with the receiver still in its register.
+
+        Where that can't be told, where every call is probed. Raises NoPlaceError as that does.
+        """
+        everywhere = self.entry()
+        jumped_to = self._architecture.jump_targets(self._instructions)
+        start = next(
+            index for index, one in enumerate(self._instructions) if one.address == everywhere.address
+        )
+        following = self._instructions[start + 1 : start + 1 + _AFTER_CALL]
+        tested = False
+        for one, keeps in zip(following, self._architecture.keeps_receiver(following), strict=False):
+            jump = self._architecture.jump(one)
+            if one.address in jumped_to:
+                break
+            if tested and self._architecture.is_emulated(one.code):
+                return self._place(one, "work", emulated=True, once=True)
+            if jump is not None and jump.conditional and self._returns_at_once(jump.target):
+                tested = True
+            elif not keeps:
+                break
+        return everywhere
+
+    def _returns_at_once(self, address: int) -> bool:
+        """Whether nothing happens from `address` on, but that the function returns."""
+        returns = {one.address for one in self._architecture.returns(self._instructions)}
+        start = next(
+            (index for index, one in enumerate(self._instructions) if one.address == address),
+            len(self._instructions),
+        )
+        for one in self._instructions[start : start + _EPILOGUE]:
+            if one.address in returns:
+                return True
+            if self._architecture.is_emulated(one.code):  # every jump and every call is
+                return False
+        return False
 
     def returns(self) -> tuple[Place, ...]:
         """Where to probe a return: every return instruction. Empty for a function that never returns by itself."""

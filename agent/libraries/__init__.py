@@ -11,7 +11,7 @@ from agent.libraries.http1_propagation import HTTP1_PROPAGATION
 from agent.libraries.http2_propagation import HTTP2_PROPAGATION
 from agent.libraries.kafka_go_consumer import KAFKA_GO_CONSUMER
 from agent.libraries.kafka_go_producer import KAFKA_GO_PRODUCER
-from agent.libraries.library import Feature, Library, Probe
+from agent.libraries.library import Feature, Library, Probe, Substitute
 from agent.libraries.net_http_client import NET_HTTP_CLIENT
 from agent.libraries.net_http_server import NET_HTTP_SERVER
 from agent.libraries.pgx import PGX
@@ -33,4 +33,4 @@ LIBRARIES: tuple[Library, ...] = (
     PGX,
 )
 
-__all__ = ["LIBRARIES", "Feature", "Library", "Probe"]
+__all__ = ["LIBRARIES", "Feature", "Library", "Probe", "Substitute"]

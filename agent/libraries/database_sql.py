@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from agent.libraries.library import Feature, Library, Probe
+from agent.libraries.library import Feature, Library, Probe, Substitute
 from agent.spans.resource import SCHEMA_URL
 from agent.spans.sql import sql_encoder
 
+_STDLIB = "github.com/jackc/pgx/v5/stdlib"
 _DB, _STMT, _TX = "database/sql.(*DB)", "database/sql.(*Stmt)", "database/sql.(*Tx)"
 
 DATABASE_SQL = Library(
@@ -13,6 +14,15 @@ DATABASE_SQL = Library(
     object="database_sql",
     schema_url=SCHEMA_URL,
     records={"sql_record": sql_encoder},
+    # pgx's own interface is probed anyway. Its statements have had their text below database/sql since 5.5.0, which is
+    # when this field came.
+    substitute=Substitute(
+        library="pgx",
+        programs=("pgx_query_start", "pgx_query_end", "pgx_exec_start", "pgx_exec_end"),
+        interface="database/sql/driver.Conn",
+        types=(f"*{_STDLIB}.Conn",),
+        fields=(f"{_STDLIB}.Conn.psRefCounts",),
+    ),
     probes=(
         Probe(
             program="sql_query_start",

@@ -21,7 +21,8 @@ class Probe:
     none of the functions that may be no loss; where it is one, `absent` says why.
 
     `at` is when it runs. With "call" that is when the function calls one of `calls`, with their arguments; with "after"
-    it is when it has their results, or, where its code has no cheap place for that, when they return.
+    it is when it has their results, or, where its code has no cheap place for that, when they return. With "work"
+    a call that a first test lets return at once is left out where the code allows it.
     """
 
     program: str
@@ -50,6 +51,21 @@ class Feature:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Substitute:
+    """Another library, one layer below, that tells of all that this one would: then this one's probes are left out.
+
+    That is so where `programs` of `library`, a name, are attached, the executable has `fields`, and all types that are
+    wrapped in `interface` are among `types`, both by their full names.
+    """
+
+    library: str
+    programs: tuple[str, ...]
+    interface: str
+    types: tuple[str, ...]
+    fields: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Library:
     """A Go library that can be traced.
 
@@ -57,6 +73,7 @@ class Library:
     library, and `former_modules` those of its other major versions. `object` is its BPF object: bpf/<object>.bpf.c.
     `records` make spans from each of the object's record structs, by the struct's name. `schema_url` names the
     conventions that its spans follow. Where `only_with` names functions, an executable has to contain one of them.
+    Where there is a `substitute`, it is preferred.
     """
 
     name: str
@@ -68,3 +85,4 @@ class Library:
     former_modules: tuple[str, ...] = ()
     schema_url: str = ""
     only_with: tuple[str, ...] = ()
+    substitute: Substitute | None = None

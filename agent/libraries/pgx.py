@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from agent.executable.places import At
 from agent.libraries.library import Feature, Library, Probe
 from agent.spans.resource import SCHEMA_URL
 from agent.spans.sql import postgresql_encoder
@@ -10,11 +11,8 @@ _PGX = "github.com/jackc/pgx/v5"
 _NO_USE = "the linker found no use for it"
 
 
-def _probe(program: str, method: str, gives: str, *, returns: bool = False) -> Probe:
-    symbols = (f"{_PGX}.{method}",)
-    return Probe(
-        program=program, symbols=symbols, gives=gives, at="return" if returns else "entry", absent=_NO_USE
-    )
+def _probe(program: str, method: str, gives: str, at: At = "entry") -> Probe:
+    return Probe(program=program, symbols=(f"{_PGX}.{method}",), gives=gives, at=at, absent=_NO_USE)
 
 
 PGX = Library(
@@ -25,13 +23,13 @@ PGX = Library(
     records={"sql_record": postgresql_encoder},
     probes=(
         _probe("pgx_query_start", "(*Conn).Query", "the beginning of queries"),
-        _probe("pgx_query_end", "(*baseRows).Close", "the end of queries"),
+        _probe("pgx_query_end", "(*baseRows).Close", "the end of queries", "work"),
         _probe("pgx_exec_start", "(*Conn).Exec", "the beginning of statements without rows"),
-        _probe("pgx_exec_end", "(*Conn).Exec", "the end of statements without rows", returns=True),
+        _probe("pgx_exec_end", "(*Conn).Exec", "the end of statements without rows", "return"),
         _probe("pgx_batch_start", "(*Conn).SendBatch", "the beginning of batches"),
-        _probe("pgx_batch_end", "(*Conn).SendBatch", "the end of batches", returns=True),
+        _probe("pgx_batch_end", "(*Conn).SendBatch", "the end of batches", "return"),
         _probe("pgx_copy_start", "(*Conn).CopyFrom", "the beginning of copies"),
-        _probe("pgx_copy_end", "(*Conn).CopyFrom", "the end of copies", returns=True),
+        _probe("pgx_copy_end", "(*Conn).CopyFrom", "the end of copies", "return"),
     ),
     features=(
         Feature(

@@ -206,8 +206,8 @@ def test_what_the_kernel_does_on_arm64(word: int) -> None:
     assert (arm64.is_emulated(data), arm64.is_refused(data)) == A64[word]
 
 
-def places(architecture: str, code: str) -> tuple[Place, tuple[Place, ...]]:
-    """Entry and returns of a function made of these bytes."""
+def body_of(architecture: str, code: str) -> Body:
+    """A function made of these bytes."""
     data = bytes.fromhex(code.replace(" ", ""))
 
     class Code:
@@ -216,7 +216,12 @@ def places(architecture: str, code: str) -> tuple[Place, tuple[Place, ...]]:
         def read(self, address: int, size: int) -> bytes:
             return data[address - 0x1000 : address - 0x1000 + size]
 
-    body = Body(Code(), Function("f", 0x1000, len(data), 0x400))  # type: ignore[arg-type]
+    return Body(Code(), Function("f", 0x1000, len(data), 0x400))  # type: ignore[arg-type]
+
+
+def places(architecture: str, code: str) -> tuple[Place, tuple[Place, ...]]:
+    """Entry and returns of a function made of these bytes."""
+    body = body_of(architecture, code)
     return body.entry(), body.returns()
 
 
@@ -266,21 +271,42 @@ def test_returns_in_padding_and_jumps_are_no_returns() -> None:
     assert [place.address for place in returns] == [0x1009]
 
 
+def work(code: str, architecture: str = "amd64") -> tuple[int, str]:
+    """How far into the code of a function its calls are probed that do anything, and how that is called."""
+    place = body_of(architecture, code).work()
+    assert place.emulated
+    return place.address - 0x1000, place.at
+
+
+def test_calls_that_return_at_once_are_left_out() -> None:
+    # push rbp; if 0x48(rax) { pop rbp; return }; 0x48(rax) = 1; if 8(rax) ...
+    assert work("55 80784800 750e c6404801 488b5008 4885d2 7400 5d c3 5d c3") == (18, "work")
+    # b.ls; ldrb w1, [x0, #72]; cbnz w1, exit; strb w2, [x0, #72]; ldr x1, [x0, #8]; cbz x1; ret; exit: ret
+    check = "f0030091 09020054 01204139 c1000035 02200139 010440f9 410000b4 c0035fd6 c0035fd6"
+    assert work(f"{check} c0035fd6 {'1f2003d5' * 7} efffff17", "arm64") == (24, "work")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "55 80784800 7507 488b4008 7400 5d c3 5d c3",  # the receiver is gone
+        "55 80784800 7505 4885d2 7400 90 5d c3",  # the path that the test leads to does something
+        "55 4885d2 7400 80784800 7502 7400 5d c3 5d c3",  # another test comes first
+        "55 80784800 7508 4885d2 90 75fd 5d c3 5d c3",  # the place is reached from behind as well
+        "55 5d c3",
+    ],
+)
+def test_where_that_cannot_be_told_every_call_is_probed(code: str) -> None:
+    assert work(code) == (0, "entry")
+
+
 CALL = "e8 fb 0f 00 00"
 """Of the function at 0x2000, where it is the first instruction of one at 0x1000."""
 
 
 def after_call(code: str, architecture: str = "amd64") -> int:
     """How far into the code of a function the results of its call of 0x2000 are probed."""
-    data = bytes.fromhex(code.replace(" ", ""))
-
-    class Code:
-        arch = architecture
-
-        def read(self, address: int, size: int) -> bytes:
-            return data[address - 0x1000 : address - 0x1000 + size]
-
-    body = Body(Code(), Function("f", 0x1000, len(data), 0x400))  # type: ignore[arg-type]
+    body = body_of(architecture, code)
     (call,) = body.calls({0x2000})
     assert (call.address, call.at, call.emulated) == (0x1000, "call", True)
     (place,) = body.after_calls({0x2000})

@@ -125,6 +125,20 @@ def test_every_way_to_ask_with_every_release(go: str, servers: dict[str, Server]
             check_errors(daemon, app, driver)
 
 
+def test_where_pgx_is_the_only_driver_its_probes_do(servers: dict[str, Server], daemon: Daemon) -> None:
+    """By the probes of pgx itself, and none of database/sql's, there are the same spans."""
+    path = program(only_pgx=True)
+    with asking(path, only_pgx(servers)) as app:
+        eventually(lambda: daemon.traces(str(path)), "the program is traced")
+        check_every_way(daemon, app, "pgx", servers["postgresql"])
+        check_errors(daemon, app, "pgx")
+        check_native(daemon, app, servers["postgresql"])
+
+
+def only_pgx(servers: dict[str, Server]) -> dict[str, str]:
+    return {name: servers["postgresql"].dsn("pgx") for name in ("pgx", "pgxpool")}
+
+
 def check_every_way(daemon: Daemon, app: Asking, driver: str, server: Server | None) -> None:
     """One request after the other: the spans are in the order of the server's log."""
     since = len(server.logged()) if server else 0
@@ -207,13 +221,15 @@ def test_a_connection_that_was_cut_off(servers: dict[str, Server], daemon: Daemo
             assert attributes(found[-1]).get("error.type", "") == ("bad_connection" if error else "")
 
 
-def test_64_callers_at_once(servers: dict[str, Server], daemon: Daemon) -> None:
+@pytest.mark.parametrize("drivers", (tuple(DRIVERS), ("pgx",)))
+def test_64_callers_at_once(drivers: tuple[str, ...], servers: dict[str, Server], daemon: Daemon) -> None:
     """Each query is a child of its own request, and those of one connection are in the order of the server's log."""
-    path = program()
+    path = program(only_pgx=drivers == ("pgx",))
     ways = ("query", "queryrow", "prepared", "commit", "goroutine", "fan-out", "conn", "rollback")
-    with asking(path, databases(servers)) as app:
+    with asking(path, {driver: servers[DRIVERS[driver]].dsn(driver) for driver in drivers}) as app:
         eventually(lambda: daemon.traces(str(path)), "the program is traced")
-        for driver, kind in DRIVERS.items():
+        for driver in drivers:
+            kind = DRIVERS[driver]
             assert app.ask("setup", driver)[1] == ""
             since = len(servers[kind].logged())
             done = app.ask_at_once([(way, driver) for way in ways for _ in range(40)], callers=64)
@@ -291,30 +307,33 @@ def test_what_the_configuration_turns_off(servers: dict[str, Server], tmp_path: 
 @pytest.mark.parametrize("go", RELEASES)
 def test_pgx_without_database_sql(go: str, servers: dict[str, Server], daemon: Daemon) -> None:
     path = program(go)
-    server = servers["postgresql"]
     with asking(path, databases(servers, go)) as app:
         eventually(lambda: daemon.traces(str(path)), "the program is traced")
-        assert app.ask("native-setup", "pgxpool")[1] == ""
-        for way, names in NATIVE.items():
-            since = len(server.logged())
-            number, error = app.ask(way, "pgxpool")
-            assert error == ""
-            found = spans_of_request(daemon, app, number, len(names))
-            assert [span.name for span in found] == names, way
-            log = [operation(one.text) for one in logged(server, since)]
-            assert len(log) == (2 if way == "native-batch" else len(names)), log
-            for span in found:
-                has = attributes(span)
-                assert (has["db.system.name"], has["db.namespace"]) == ("postgresql", DATABASE)
-                assert (has["server.address"], has["server.port"]) == ("127.0.0.1", server.port)
-                assert "secret" not in has.get("db.query.text", "")
-                assert has.get("db.operation.batch.size") == (2 if way == "native-batch" else None)
-                assert span.status.code == Status.STATUS_CODE_UNSET, has
-        for way, code in NATIVE_ERRORS.items():
-            number, error = app.ask(way, "pgxpool")
-            assert error != ""
-            span = spans_of_request(daemon, app, number, 2 if way == "native-twice" else 1)[-1]
-            assert attributes(span)["db.response.status_code"] == code, error
+        check_native(daemon, app, servers["postgresql"])
+
+
+def check_native(daemon: Daemon, app: Asking, server: Server) -> None:
+    assert app.ask("native-setup", "pgxpool")[1] == ""
+    for way, names in NATIVE.items():
+        since = len(server.logged())
+        number, error = app.ask(way, "pgxpool")
+        assert error == ""
+        found = spans_of_request(daemon, app, number, len(names))
+        assert [span.name for span in found] == names, way
+        log = [operation(one.text) for one in logged(server, since)]
+        assert len(log) == (2 if way == "native-batch" else len(names)), log
+        for span in found:
+            has = attributes(span)
+            assert (has["db.system.name"], has["db.namespace"]) == ("postgresql", DATABASE)
+            assert (has["server.address"], has["server.port"]) == ("127.0.0.1", server.port)
+            assert "secret" not in has.get("db.query.text", "")
+            assert has.get("db.operation.batch.size") == (2 if way == "native-batch" else None)
+            assert span.status.code == Status.STATUS_CODE_UNSET, has
+    for way, code in NATIVE_ERRORS.items():
+        number, error = app.ask(way, "pgxpool")
+        assert error != ""
+        span = spans_of_request(daemon, app, number, 2 if way == "native-twice" else 1)[-1]
+        assert attributes(span)["db.response.status_code"] == code, error
 
 
 def test_64_callers_of_pgx_at_once(servers: dict[str, Server], daemon: Daemon) -> None:

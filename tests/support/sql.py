@@ -33,10 +33,14 @@ RELEASES: dict[str, dict[str, str]] = {
 _COLUMN = re.compile(r"\bq_(\d+)\b")
 
 
-def program(go: str = NEWEST) -> Path:
-    """The program, stripped; with SQLite, which takes a minute to be compiled, only by the newest Go."""
+def program(go: str = NEWEST, *, only_pgx: bool = False) -> Path:
+    """The program, stripped, with all drivers or with pgx only.
+
+    SQLite, which takes a minute to be compiled, is among them by the newest Go only.
+    """
     source = with_versions("databases", RELEASES[go], go=go)
-    return build(source, go=go, tags=["sqlite"] if go == NEWEST else [])
+    tags = ["only_pgx"] if only_pgx else ["sqlite"] if go == NEWEST else []
+    return build(source, go=go, tags=tags)
 
 
 @dataclass
