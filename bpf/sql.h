@@ -29,6 +29,16 @@ struct sql_layout {
 	go_offset pgx_error_code GO("github.com/jackc/pgx/v5/pgconn.PgError.Code")
 	    GO("github.com/jackc/pgconn.PgError.Code");
 	go_offset sqlite_error_code GO("modernc.org/sqlite.Error.code");
+	go_offset mssql_connector GO_EXACT("github.com/microsoft/go-mssqldb.Conn.connector");
+	go_offset mssql_host GO_EXACT("github.com/microsoft/go-mssqldb.Connector.params.Host");
+	go_offset mssql_port GO_EXACT("github.com/microsoft/go-mssqldb.Connector.params.Port");
+	go_offset mssql_database GO_EXACT("github.com/microsoft/go-mssqldb.Connector.params.Database");
+	go_offset clickhouse_conn GO_EXACT("github.com/ClickHouse/clickhouse-go/v2.stdDriver.conn");
+	go_offset clickhouse_options GO_EXACT("github.com/ClickHouse/clickhouse-go/v2.connect.opt");
+	go_offset clickhouse_http_options GO_EXACT("github.com/ClickHouse/clickhouse-go/v2.httpConnect.opt");
+	go_offset clickhouse_addresses GO_EXACT("github.com/ClickHouse/clickhouse-go/v2.Options.Addr");
+	go_offset clickhouse_database GO_EXACT("github.com/ClickHouse/clickhouse-go/v2.Options.Auth.Database");
+	go_offset oracle_error_code GO_EXACT("github.com/godror/godror.OraErr.code");
 };
 
 LAYOUTS(sql_layouts, struct sql_layout);
@@ -143,9 +153,32 @@ static __always_inline void sql_pgx_connection(struct sql_record *record, const 
 	sql_append(record, &record->database, config, go->pgx_database, SQL_DATABASE_MAX);
 }
 
+/* The server and the database of a *clickhouse.stdDriver, which speaks ClickHouse's own protocol or HTTP. Of several servers
+ * that it may have chosen from none is told. */
+static __always_inline void sql_clickhouse_connection(const struct hit *hit, struct sql_record *record,
+						      const struct sql_layout *go, __u64 connection)
+{
+	struct go_interface conn = {};
+	struct go_slice addresses = {};
+	struct go_string type;
+	__u64 options = 0;
+
+	if (!go_read_field(&conn, sizeof(conn), connection, go->clickhouse_conn))
+		return;
+	type = dynamic_type_name(hit, conn.type);
+	/* *clickhouse.connect is shorter than *clickhouse.httpConnect. */
+	if (!go_read_field(&options, sizeof(options), conn.data,
+			   type.length == 19 ? go->clickhouse_options : go->clickhouse_http_options))
+		return;
+	if (go_read_field(&addresses, sizeof(addresses), options, go->clickhouse_addresses) && addresses.length == 1)
+		sql_append(record, &record->host, addresses.data, 0, SQL_HOST_MAX);
+	sql_append(record, &record->database, options, go->clickhouse_database, SQL_DATABASE_MAX);
+}
+
 /* The server and the database of a driver.Conn of this type; false where it is none that is known here. */
-static __always_inline bool sql_driver_connection(struct sql_record *record, const struct sql_layout *go,
-						  const struct go_string *type, __u64 connection)
+static __always_inline bool sql_driver_connection(const struct hit *hit, struct sql_record *record,
+						  const struct sql_layout *go, const struct go_string *type,
+						  __u64 connection)
 {
 	__u64 first = string_first(type), inner = 0;
 
@@ -161,6 +194,14 @@ static __always_inline bool sql_driver_connection(struct sql_record *record, con
 			return true;
 		sql_append(record, &record->host, inner, go->mysql_address, SQL_HOST_MAX);
 		sql_append(record, &record->database, inner, go->mysql_database, SQL_DATABASE_MAX);
+	} else if (type->length == 11 && first == EIGHT('*', 'm', 's', 's', 'q', 'l', '.', 'C')) {
+		if (!go_read_field(&inner, sizeof(inner), connection, go->mssql_connector))
+			return true;
+		sql_append(record, &record->host, inner, go->mssql_host, SQL_HOST_MAX);
+		go_read_field(&record->port, sizeof(record->port), inner, go->mssql_port);
+		sql_append(record, &record->database, inner, go->mssql_database, SQL_DATABASE_MAX);
+	} else if (type->length == 21 && first == EIGHT('*', 'c', 'l', 'i', 'c', 'k', 'h', 'o')) {
+		sql_clickhouse_connection(hit, record, go, connection);
 	} else {
 		return false;
 	}
@@ -175,7 +216,7 @@ static __always_inline void sql_connection(const struct hit *hit, struct sql_rec
 	struct go_string type = dynamic_type_name(hit, connection.type);
 
 	text_append(record, SQL_RECORD_MAX, &record->driver, &type, TYPE_NAME_MAX);
-	if (!type.length || sql_driver_connection(record, go, &type, connection.data))
+	if (!type.length || sql_driver_connection(hit, record, go, &type, connection.data))
 		return;
 	if ((__s64)connection.data <= 4096 ||
 	    bpf_probe_read_user(&connection, sizeof(connection), (const void *)connection.data))
@@ -184,7 +225,7 @@ static __always_inline void sql_connection(const struct hit *hit, struct sql_rec
 	if (!type.length || type.length > TYPE_NAME_MAX)
 		return;
 	text_append(record, SQL_RECORD_MAX, &record->driver_inner, &type, TYPE_NAME_MAX);
-	sql_driver_connection(record, go, &type, connection.data);
+	sql_driver_connection(hit, record, go, &type, connection.data);
 }
 
 /* Where in an error of this type the one lies that it wraps; GO_UNKNOWN: it wraps none, as far as is known. */
@@ -192,6 +233,8 @@ static __always_inline go_offset sql_error_inner(const struct go_string *type, _
 {
 	if (first == EIGHT('*', 'f', 'm', 't', '.', 'w', 'r', 'a') && type->length == 14)
 		return 16; /* wrapError{msg string; err error} (fmt/errors.go) */
+	if (first == EIGHT('*', 'c', 'l', 'i', 'c', 'k', 'h', 'o') && type->length == 21)
+		return 8; /* of clickhouse-go HTTPError{StatusCode int; Err error} */
 	if (first != EIGHT('*', 'p', 'g', 'c', 'o', 'n', 'n', '.'))
 		return GO_UNKNOWN;
 	switch (type->length) { /* pgconn/errors.go */
@@ -217,9 +260,13 @@ static __always_inline void sql_error_code(struct sql_record *record, const stru
 		state = go->pgx_error_code;
 	else if (first == EIGHT('*', 's', 'q', 'l', 'i', 't', 'e', '.') && type->length == 13)
 		number = go->sqlite_error_code;
-	else if (first == EIGHT('s', 'q', 'l', 'i', 't', 'e', '3', '.') ||
-		 first == EIGHT('m', 's', 's', 'q', 'l', '.', 'E', 'r'))
-		number = 0; /* of mattn/go-sqlite3 {Code ErrNo; ...}, of go-mssqldb {Number int32; ...} */
+	else if (first == EIGHT('s', 'q', 'l', 'i', 't', 'e', '3', '.'))
+		number = 8; /* of mattn/go-sqlite3 {Code ErrNo; ExtendedCode ErrNoExtended; ...} */
+	else if (first == EIGHT('m', 's', 's', 'q', 'l', '.', 'E', 'r') ||
+		 first == EIGHT('*', 'p', 'r', 'o', 't', 'o', '.', 'E'))
+		number = 0; /* of go-mssqldb {Number int32; ...}, of clickhouse-go {Code int32; ...} */
+	else if (first == EIGHT('*', 'g', 'o', 'd', 'r', 'o', 'r', '.'))
+		number = go->oracle_error_code;
 	else if (first == EIGHT('*', 'm', 'y', 's', 'q', 'l', '.', 'M'))
 		go_read_field(&record->error_number, sizeof(__u16), error, go->mysql_error_number);
 	if (state != GO_UNKNOWN)

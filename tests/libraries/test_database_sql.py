@@ -12,8 +12,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from tests.support.daemon import Daemon, attributes, eventually, running
 from tests.support.databases import DATABASE, Logged, Server, mariadb, postgresql
-from tests.support.golang import BUILD, NEWEST
-from tests.support.sql import RELEASES, Asking, asking, column, program, queries, requests
+from tests.support.golang import NEWEST
+from tests.support.sql import RELEASES, Asking, asking, column, config, program, queries, requests
 
 pytestmark = pytest.mark.kernel
 
@@ -51,18 +51,6 @@ _NOISE = ("-- ping", "deallocate", ";")
 def servers() -> Iterator[dict[str, Server]]:
     with postgresql() as postgres, mariadb() as maria:
         yield {"postgresql": postgres, "mysql": maria}
-
-
-def config(folder: Path) -> Path:
-    """A configuration that leaves out what other tests run meanwhile: spans are looked through again and again."""
-    path = folder / "config.toml"
-    path.write_text(f"""
-        [export]
-        endpoint = "http://127.0.0.1:PORT"
-        [[discovery.include]]
-        exe = "{BUILD}/*"
-    """)
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -106,6 +106,7 @@ def build(
     cgo: bool = False,
     tags: Sequence[str] = (),
     ldflags: Sequence[str] = (),
+    cflags: str = "",
     experiment: str = "",
     modfile: str = "",
 ) -> Path:
@@ -118,7 +119,7 @@ def build(
     source = APPS / app if isinstance(app, str) else app
     link, strip = STRIPPED_MODES.get(mode, (mode, ""))
     cgo = cgo or link in _EXTERNAL
-    options = (go, arch, mode, str(cgo), experiment, modfile, *tags, "", *ldflags)
+    options = (go, arch, mode, str(cgo), experiment, modfile, *tags, "", *ldflags, *cflags.split())
     target = BUILD / f"{source.name}-{go}-{arch}-{mode}-{_key(source, options)}" / source.name
     with _locked(target.parent):
         if target.exists():
@@ -133,6 +134,7 @@ def build(
                 cgo=cgo,
                 tags=tags,
                 ldflags=ldflags,
+                cflags=cflags,
                 experiment=experiment,
                 modfile=modfile,
             )
@@ -141,6 +143,8 @@ def build(
             flags, linker = LINK_MODES[link]
             linker = [*linker, *ldflags, *(["-s", "-w"] if strip else [])]
             env = environment(go, arch=arch, cgo=cgo) | {"GOEXPERIMENT": experiment}
+            if cflags:
+                env["CGO_CFLAGS"] = cflags
             _go_build(source, unfinished, [*flags, *_joined(linker), *_tags(tags), *_modfile(modfile)], env)
         if strip == "strip":
             subprocess.run(["strip", "-s", unfinished], check=True)

@@ -7,7 +7,7 @@ import re
 import subprocess
 import threading
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -17,7 +17,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.support.calls import number_in
 from tests.support.daemon import attributes
-from tests.support.golang import NEWEST, build
+from tests.support.golang import BUILD, NEWEST, build
 from tests.support.modules import with_versions
 
 _PQ, _PGX, _MYSQL = "github.com/lib/pq", "github.com/jackc/pgx/v5", "github.com/go-sql-driver/mysql"
@@ -29,6 +29,14 @@ RELEASES: dict[str, dict[str, str]] = {
     NEWEST: {_PQ: "1.12.3", _PGX: "5.12.0", _MYSQL: "1.10.1", "modernc.org/sqlite": "1.62.0"},
 }
 """Releases of Go, each with releases of the drivers: the oldest, the newest, and some between."""
+
+DRIVERS = {
+    "github.com/mattn/go-sqlite3": "1.14.53",
+    "github.com/microsoft/go-mssqldb": "1.11.2",
+    "github.com/ClickHouse/clickhouse-go/v2": "2.50.0",
+    "github.com/godror/godror": "0.40.4",
+}
+"""Releases of the drivers that only their types are known of, with no database to be had here."""
 
 _COLUMN = re.compile(r"\bq_(\d+)\b")
 
@@ -92,6 +100,45 @@ def asking(path: Path, databases: Mapping[str, str]) -> Iterator[Asking]:
         try:
             ready = json.loads(process.stdout.readline())
             yield Asking(ready["pid"], ready["http"], count(1))
+        finally:
+            process.kill()
+
+
+def config(folder: Path) -> Path:
+    """A configuration that leaves out what other tests run meanwhile: spans are looked through again and again."""
+    path = folder / "config.toml"
+    path.write_text(f"""
+        [export]
+        endpoint = "http://127.0.0.1:PORT"
+        [[discovery.include]]
+        exe = "{BUILD}/*"
+    """)
+    return path
+
+
+def drivers_program() -> Path:
+    """The program of tests/apps/drivers, stripped, with cgo; C code is compiled fast and not to be fast."""
+    return build(with_versions("drivers", DRIVERS), cgo=True, cflags="-O0 -g0 -w")
+
+
+@contextmanager
+def asking_drivers() -> Iterator[tuple[int, Callable[..., str]]]:
+    """Run it: its process, and what has it ask a driver and gives the error, "" if there was none."""
+    with subprocess.Popen(
+        [str(drivers_program())], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        stdin, stdout = process.stdin, process.stdout
+
+        def ask(driver: str, **asked: object) -> str:
+            stdin.write(json.dumps({"driver": driver} | asked) + "\n")
+            stdin.flush()
+            error: str = json.loads(stdout.readline()).get("error", "")
+            return error
+
+        try:
+            yield json.loads(stdout.readline())["pid"], ask
         finally:
             process.kill()
 

@@ -1,0 +1,3 @@
+module gospan.test/drivers
+
+go 1.26.0
