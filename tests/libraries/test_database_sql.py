@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +72,12 @@ NATIVE = {
 NATIVE_ERRORS = {"native-syntax": "42601", "native-missing": "42P01", "native-twice": "23505"}
 
 
+def dsns(servers: dict[str, Server], drivers: Iterable[str] = DRIVERS) -> dict[str, str]:
+    return {driver: servers[DRIVERS[driver]].dsn(driver) for driver in drivers}
+
+
 def databases(servers: dict[str, Server], go: str = NEWEST) -> dict[str, str]:
-    found = {driver: servers[kind].dsn(driver) for driver, kind in DRIVERS.items()}
+    found = dsns(servers)
     found["pgxpool"] = servers["postgresql"].dsn("pgx")
     if go == NEWEST:
         found["sqlite"] = "file::memory:?cache=shared"
@@ -191,12 +195,16 @@ def check_errors(daemon: Daemon, app: Asking, driver: str) -> None:
     assert has["error.type"] in ("canceled", "57014", "*errors.errorString"), error
 
 
-def test_a_connection_that_was_cut_off(servers: dict[str, Server], daemon: Daemon) -> None:
+@pytest.mark.parametrize("drivers", (tuple(DRIVERS), ("pgx",)))
+def test_a_connection_that_was_cut_off(
+    drivers: tuple[str, ...], servers: dict[str, Server], daemon: Daemon
+) -> None:
     """Whatever is made again over another connection has a span for each time, and so it is in the server's log."""
-    path = program()
-    with asking(path, databases(servers)) as app:
+    path = program(only_pgx=drivers == ("pgx",))
+    with asking(path, dsns(servers, drivers)) as app:
         eventually(lambda: daemon.traces(str(path)), "the program is traced")
-        for driver, kind in DRIVERS.items():
+        for driver in drivers:
+            kind = DRIVERS[driver]
             assert app.ask("setup", driver)[1] == ""
             since = len(servers[kind].logged())
             number, error = app.ask("killed", driver)
@@ -214,7 +222,7 @@ def test_64_callers_at_once(drivers: tuple[str, ...], servers: dict[str, Server]
     """Each query is a child of its own request, and those of one connection are in the order of the server's log."""
     path = program(only_pgx=drivers == ("pgx",))
     ways = ("query", "queryrow", "prepared", "commit", "goroutine", "fan-out", "conn", "rollback")
-    with asking(path, {driver: servers[DRIVERS[driver]].dsn(driver) for driver in drivers}) as app:
+    with asking(path, dsns(servers, drivers)) as app:
         eventually(lambda: daemon.traces(str(path)), "the program is traced")
         for driver in drivers:
             kind = DRIVERS[driver]
@@ -271,12 +279,14 @@ def check_order(daemon: Daemon, app: Asking, log: list[Logged], unique: set[int]
     assert compared >= 40 * 6
 
 
-def test_what_the_configuration_turns_off(servers: dict[str, Server], tmp_path: Path) -> None:
-    path = program()
+@pytest.mark.parametrize("by_pgx", (False, True))
+def test_what_the_configuration_turns_off(by_pgx: bool, servers: dict[str, Server], tmp_path: Path) -> None:
+    """By the probes of database/sql, and by those of pgx where that is the only driver."""
+    path = program(only_pgx=by_pgx)
     off = ("sql.query_text=false", "sql.transactions=false")
     with (
         running(*off, config=config(tmp_path)) as quiet,
-        asking(path, databases(servers)) as app,
+        asking(path, only_pgx(servers)) as app,
     ):
         eventually(lambda: quiet.traces(str(path)), "the program is traced")
         assert app.ask("setup", "pgx")[1] == ""
