@@ -13,7 +13,7 @@ from typing import Any
 
 EMULATED = "GOSPAN_VM" in os.environ
 """Whether the processor is emulated, and everything takes several times as long."""
-PATIENCE = 240.0 if EMULATED else 60.0
+PATIENCE = 600.0 if EMULATED else 60.0
 
 
 class Unexpected(Exception):  # noqa: N818 -- it is raised as a sentence reads

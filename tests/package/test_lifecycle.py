@@ -1,7 +1,9 @@
 """Installed, started, reloaded, upgraded and purged, under the systemd of each Debian: in namespaces, and in a VM.
 
-In a virtual machine the kernel is the Debian's own. With its emulated processor it takes minutes, so that this is done
-where GOSPAN_TEST_PACKAGE is "all", in fewer steps (lifecycle.py).
+In namespaces it is the Debian's own systemd, dpkg and Python on this machine's kernel: all that a package's life needs.
+In a virtual machine the kernel is the Debian's own as well, on which `make test-vm` tries the agent with each change.
+With an emulated processor that takes many minutes, so it is done where GOSPAN_TEST_PACKAGE is "all", in fewer steps
+(lifecycle.py).
 """
 
 from __future__ import annotations
@@ -82,6 +84,6 @@ if os.environ.get("GOSPAN_TEST_PACKAGE") == "all":
                 systemd=True,
                 land=Userland(debian(suite), visible=(PROJECT,), env=environment),
                 results=guest.RESULTS / f"package-{suite}-machine",
-                timeout=1800,
+                timeout=3000,
             )
         )
