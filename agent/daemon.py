@@ -351,7 +351,7 @@ class Daemon:
             self._report(new.metrics)
         if new.status != old.status:
             self._recent.resize(new.status.recent_spans)
-        shared = ("discovery", "libraries", "sampler", "resource")
+        shared = ("discovery", "http", "libraries", "sampler", "resource")
         if any(getattr(new, name) != getattr(old, name) for name in shared):
             self._tracer.reconfigure(new)
             self._look()

@@ -9,12 +9,14 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from types import MappingProxyType
 
+from agent.discovery.headers import WantedHeaders
 from agent.discovery.processes import FileIdentity
 from agent.discovery.selection import Choice
+from agent.header_sets import HeaderSets
 from agent.kernel.errors import KernelError
 from agent.kernel.maps import Replace
 from agent.kernel.programs import Programs
@@ -31,6 +33,7 @@ class Roster:
         self._file_key = programs.format("file_key")
         self._file_entry = programs.format("file_entry")
         self._process = programs.format("process")
+        self._header_sets = HeaderSets(programs)
         self._last_number = 0
 
     @property
@@ -78,6 +81,10 @@ class Roster:
             if self._file_entry.unpack(entry)["verdict"] == ignored:
                 self._files.delete(key)
 
+    def keep_headers(self, wanted: Iterable[WantedHeaders]) -> None:
+        """Forget which headers spans were to have, but for these: no process or file is entered with others."""
+        self._header_sets.keep(wanted)
+
     def enter(self, pid: int, slot: int, choice: Choice) -> int:
         """Have the programs listen to a process, and give its number; the kernel's, if that was faster."""
         number = self._last_number = max(time.monotonic_ns(), self._last_number + 1)
@@ -120,6 +127,7 @@ class Roster:
         return {
             "slot": slot,
             "wanted": 1,
+            "headers": self._header_sets.number_of(choice.headers),
             "libraries_off": sum(bits[name] for name in choice.libraries_off if name in bits),
             **encode_sampler(choice.sampling, self._programs.constant),
         }

@@ -197,6 +197,7 @@ class Tracer:
             if not executable.processes and choice and not choice.wanted:
                 self._detach(executable, choice.why)
                 self._alive()
+        self._roster.keep_headers(self._selection.headers)
 
     def resolve_by(self, resolver: Resolver) -> int:
         """Find offsets by another table from now on; give how many files have to be attached anew for it.

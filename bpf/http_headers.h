@@ -4,6 +4,7 @@
 #pragma once
 
 #include "connection_reading.h"
+#include "header_sets.h"
 #include "span.h"
 #include "text.h"
 
@@ -123,6 +124,12 @@ struct header_scan {
 	struct trace_context remote; /* what it says */
 	struct connection_reading connection; /* of a request that is looked at */
 	struct known_connection own; /* the one that the goroutine serves, or writes to, as long as it lives */
+	/* captured_headers.h: */
+	struct wanted_header_key wanted; /* the name of the header that is looked at */
+	__u64 wanted_lengths; /* of the list, a bit each */
+	__u64 found_count;
+	struct found_header found[GROUP_SLOTS]; /* in the group that is looked at */
+	struct go_string found_lines[CAPTURED_LINES]; /* of one of them */
 };
 
 struct {

@@ -25,6 +25,7 @@ struct http_server_record {
 	/* Texts that are much the same from request to request stand together, so that their bytes make a key. */
 	struct text host, user_agent, forwarded_proto, forwarded_host, method;
 	struct text target, forwarded_for, forwarded, tracestate, route;
+	struct text request_headers, response_headers; /* captured_headers.h */
 };
 
 #define STATUS_UNKNOWN 0xffff

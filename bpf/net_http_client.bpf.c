@@ -4,6 +4,7 @@
  * is another call, and so is a retry by whoever calls; retries by the transport itself are within one.
  *
  * What is told of a request is read when it starts; it belongs to the transport until it returns. */
+#include "captured_headers.h"
 #include "span.h"
 #include "go_error.h"
 #include "outgoing.h"
@@ -25,6 +26,7 @@ struct http_client_layout {
 	go_offset response_proto_major GO("net/http.Response.ProtoMajor");
 	go_offset response_proto_minor GO("net/http.Response.ProtoMinor");
 	go_offset response_request GO("net/http.Response.Request");
+	go_offset response_header GO_EXACT("net/http.Response.Header");
 };
 
 LAYOUTS(http_client_layouts, struct http_client_layout);
@@ -39,6 +41,7 @@ struct http_client_record {
 	__u8 failed; /* an error was returned, and no response */
 	struct text method, scheme, host, path, query, fragment;
 	struct go_error error;
+	struct text request_headers, response_headers; /* captured_headers.h */
 };
 
 #define METHOD_MAX   24
@@ -132,14 +135,35 @@ static __always_inline __u8 count_redirects(const struct http_client_layout *go,
 	return redirects;
 }
 
+__noinline int client_headers_append(__u64 process, __u64 goid, __u32 found)
+{
+	const struct goroutine_key key = {process, goid};
+	struct http_client_request *entry = bpf_map_lookup_elem(&http_client_requests, &key);
+
+	return entry ? captured_lines(&key, &entry->record.header, RECORD_MAX - ERROR_MAX, found) : 0;
+}
+
+__noinline int client_headers_read(__u64 process, __u64 goid, __u32 slot, __u64 map, __u64 list)
+{
+	const struct goroutine_key key = {process, goid};
+	struct http_client_request *entry = bpf_map_lookup_elem(&http_client_requests, &key);
+
+	if (!entry)
+		return 0;
+	return captured_read(&key, slot, map, list, &entry->record.header,
+			     list == wanted_list(list, MESSAGE_REQUEST) ? &entry->record.request_headers
+									: &entry->record.response_headers,
+			     client_headers_append);
+}
+
 /* What a request says of itself. */
-static __always_inline void client_describe(struct http_client_request *entry, const struct http_client_layout *go,
-					    __u64 request)
+static __always_inline void client_describe(const struct hit *hit, struct http_client_request *entry,
+					    const struct http_client_layout *go, __u64 request)
 {
 	struct http_client_record *record = &entry->record;
 	const struct go_window *window = &entry->window;
 	struct go_string method, scheme, host, path, query, fragment;
-	__u64 url, response;
+	__u64 url, response, header;
 
 	record->header.length = sizeof(*record);
 	record->status = 0;
@@ -148,6 +172,7 @@ static __always_inline void client_describe(struct http_client_request *entry, c
 	record->failed = 0;
 	go_error_clear(&record->error);
 	url = go_window_word(window, request, go->request_url);
+	header = go_window_word(window, request, go->request_header);
 	method = go_window_string(window, request, go->request_method);
 	response = go_window_word(window, request, go->request_response);
 	record->resend_count = response ? count_redirects(go, response) : 0;
@@ -167,6 +192,8 @@ static __always_inline void client_describe(struct http_client_request *entry, c
 	fragment = go_window_string(window, url, go->url_fragment);
 	append_url(record, &scheme, &host, &path, &query);
 	text_append(record, RECORD_MAX, &record->fragment, &fragment, FRAGMENT_MAX);
+	headers_capture(hit, header, MESSAGE_REQUEST, &record->header, &record->request_headers, client_headers_read);
+	record->response_headers.length = 0;
 }
 
 static __always_inline const struct http_client_layout *layout_of(const struct hit *hit)
@@ -202,7 +229,7 @@ int http_client_start(struct pt_regs *ctx)
 		return 0;
 	entry = request_find_or_add(&hit.key);
 	if (entry && go_window_read(&entry->window, request))
-		client_describe(entry, go, request);
+		client_describe(&hit, entry, go, request);
 	else
 		span_pop(goroutine, span);
 	return 0;
@@ -247,6 +274,9 @@ int http_client_end(struct pt_regs *ctx)
 			record->status = go_window_word(&entry->window, response, go->response_status);
 			record->protocol_major = go_window_word(&entry->window, response, go->response_proto_major);
 			record->protocol_minor = go_window_word(&entry->window, response, go->response_proto_minor);
+			headers_capture(&hit, go_window_word(&entry->window, response, go->response_header),
+					MESSAGE_RESPONSE, &record->header, &record->response_headers,
+					client_headers_read);
 		}
 		record_submit(ctx, &record->header, RECORD_MAX);
 	}

@@ -10,7 +10,7 @@
  * All that is told of a request is read when it starts, before the handler can change it; the status when it ends; the
  * route when a router has found it (http_server.h). */
 #include "http_server.h"
-#include "http_headers.h"
+#include "captured_headers.h"
 #include "connection.h"
 #include "tracestate.h"
 
@@ -27,6 +27,10 @@ struct http_server_layout {
 	go_offset request_pat GO("net/http.Request.pat"); /* since Go 1.22 */
 	go_offset pattern_str GO("net/http.pattern.str");
 	go_offset response_status GO("net/http.response.status");
+	/* The response's header: as the handler sees it, and as it was when WriteHeader was called; nil before. What is
+	 * there goes into spans as it is: no offset but a certain one will do. */
+	go_offset response_header GO_EXACT("net/http.response.handlerHeader");
+	go_offset response_snapshot GO_EXACT("net/http.response.cw.header");
 	/* The connection. */
 	go_offset response_conn GO_EXACT("net/http.response.conn");
 	go_offset conn_rwc GO_EXACT("net/http.conn.rwc");
@@ -47,6 +51,10 @@ struct http_server_layout {
 	    GO("net/http/internal/http2.responseWriter.rws");
 	go_offset h2_state_status GO("net/http.http2responseWriterState.status")
 	    GO("net/http/internal/http2.responseWriterState.status");
+	go_offset h2_state_header GO_EXACT("net/http.http2responseWriterState.handlerHeader")
+	    GO_EXACT("net/http/internal/http2.responseWriterState.handlerHeader");
+	go_offset h2_state_snapshot GO_EXACT("net/http.http2responseWriterState.snapHeader")
+	    GO_EXACT("net/http/internal/http2.responseWriterState.snapHeader");
 	/* Since Go 1.27 the standard library's HTTP/2 has a request type of its own. */
 	go_offset h2_request_method GO("net/http/internal/http2.ServerRequest.Method");
 	go_offset h2_request_header GO("net/http/internal/http2.ServerRequest.Header");
@@ -58,6 +66,8 @@ struct http_server_layout {
 	/* The same in golang.org/x/net/http2, which a program may contain besides. */
 	go_offset x_writer_state GO("golang.org/x/net/http2.responseWriter.rws");
 	go_offset x_state_status GO("golang.org/x/net/http2.responseWriterState.status");
+	go_offset x_state_header GO_EXACT("golang.org/x/net/http2.responseWriterState.handlerHeader");
+	go_offset x_state_snapshot GO_EXACT("golang.org/x/net/http2.responseWriterState.snapHeader");
 };
 
 LAYOUTS(http_server_layouts, struct http_server_layout);
@@ -238,6 +248,27 @@ static __noinline int server_describe(struct http_server_request *entry, const s
 	return 0;
 }
 
+__noinline int server_headers_append(__u64 process, __u64 goid, __u32 found)
+{
+	const struct goroutine_key key = {process, goid};
+	struct http_server_request *entry = bpf_map_lookup_elem(&http_server_requests, &key);
+
+	return entry ? captured_lines(&key, &entry->record.header, RECORD_MAX - ROUTE_MAX, found) : 0;
+}
+
+__noinline int server_headers_read(__u64 process, __u64 goid, __u32 slot, __u64 map, __u64 list)
+{
+	const struct goroutine_key key = {process, goid};
+	struct http_server_request *entry = bpf_map_lookup_elem(&http_server_requests, &key);
+
+	if (!entry)
+		return 0;
+	return captured_read(&key, slot, map, list, &entry->record.header,
+			     list == wanted_list(list, MESSAGE_REQUEST) ? &entry->record.request_headers
+									: &entry->record.response_headers,
+			     server_headers_append);
+}
+
 /* A request begins: open its span, and note what it says of itself. */
 static __always_inline struct http_server_request *server_start(struct pt_regs *ctx, struct hit *hit,
 								const struct http_server_layout *go,
@@ -305,6 +336,9 @@ static __always_inline struct http_server_request *server_start(struct pt_regs *
 	entry->header = header;
 
 	server_describe(entry, scan, go, fields, remote);
+	headers_capture(hit, entry->header, MESSAGE_REQUEST, &entry->record.header, &entry->record.request_headers,
+			server_headers_read);
+	entry->route_at = entry->record.header.length;
 	entry->recorded = true;
 	return entry;
 }
@@ -329,10 +363,33 @@ static __always_inline void server_route(struct http_server_request *entry, cons
 		route_set(entry, ROUTER_SERVE_MUX, &pattern);
 }
 
+/* Where a response's header is. */
+struct response_fields {
+	__u64 writer; /* *response or *responseWriterState; 0: there is no response, or it may not have been sent */
+	go_offset header, snapshot;
+};
+
+static const struct response_fields no_response = {};
+
+/* What has been sent of a header, or is to be yet: the handler's as it was when WriteHeader was called, which may have been
+ * changed since (trailers); as it is, where nobody has called that. HTTP/1 leaves the copy out where the handler had not
+ * asked for its header by then: so there was nothing in it. */
+static __always_inline void server_response_headers(const struct hit *hit, struct http_server_record *record,
+						    const struct response_fields *response)
+{
+	__u64 header = 0;
+
+	if (hit->process->headers)
+		go_read_field(&header, sizeof(header), response->writer,
+			      record->status ? response->snapshot : response->header);
+	headers_capture(hit, header, MESSAGE_RESPONSE, &record->header, &record->response_headers,
+			server_headers_read);
+}
+
 /* A request ends, in one of the ways that the flags tell. */
 static __always_inline void server_end(void *ctx, const struct hit *hit, const struct http_server_layout *go,
 				       struct span *span, struct http_server_request *entry, __u64 status,
-				       __u32 flags, bool hijacked)
+				       __u32 flags, bool hijacked, const struct response_fields *response)
 {
 	struct http_server_record *record = &entry->record;
 
@@ -343,6 +400,7 @@ static __always_inline void server_end(void *ctx, const struct hit *hit, const s
 		record->hijacked = hijacked;
 		route_settle(entry);
 		server_route(entry, go);
+		server_response_headers(hit, record, response);
 		record_submit(ctx, &record->header, RECORD_MAX);
 	}
 	entry->recorded = false;
@@ -457,7 +515,8 @@ int http_server_end(struct pt_regs *ctx)
 		return 0;
 	if (!go_read_field(&status, sizeof(status), GO_ARG_1(ctx), go->response_status))
 		status = STATUS_UNKNOWN;
-	server_end(ctx, &hit, go, span, entry, status, 0, false);
+	struct response_fields response = {GO_ARG_1(ctx), go->response_header, go->response_snapshot};
+	server_end(ctx, &hit, go, span, entry, status, 0, false, &response);
 	return 0;
 }
 
@@ -473,7 +532,7 @@ int http_server_abort(struct pt_regs *ctx)
 	if (!hit_begin(&hit, ctx) || !(go = layout_of(&hit)))
 		return 0;
 	if ((span = server_span(&hit)) && (entry = server_request(&hit, span)))
-		server_end(ctx, &hit, go, span, entry, 0, RECORD_UNFINISHED, false);
+		server_end(ctx, &hit, go, span, entry, 0, RECORD_UNFINISHED, false, &no_response);
 	bpf_map_delete_elem(&http_server_requests, &hit.key);
 	bpf_map_delete_elem(&goroutines, &hit.key);
 	return 0;
@@ -494,7 +553,7 @@ int http_server_hijack(struct pt_regs *ctx)
 		return 0;
 	if (!go_read_field(&status, sizeof(status), GO_ARG_1(ctx), go->response_status))
 		status = STATUS_UNKNOWN;
-	server_end(ctx, &hit, go, span, entry, status, 0, true);
+	server_end(ctx, &hit, go, span, entry, status, 0, true, &no_response);
 	return 0;
 }
 
@@ -572,6 +631,7 @@ static __always_inline int http2_end(struct pt_regs *ctx, bool x_net)
 	const struct http_server_layout *go;
 	struct http_server_request *entry;
 	__u64 state = 0, status = 0;
+	__u32 flags = 0;
 	struct span *span;
 	struct hit hit;
 
@@ -582,8 +642,15 @@ static __always_inline int http2_end(struct pt_regs *ctx, bool x_net)
 				   x_net ? go->x_writer_state : go->h2_writer_state) ||
 		    !go_read_field(&status, sizeof(status), state, x_net ? go->x_state_status : go->h2_state_status))
 			status = STATUS_UNKNOWN;
-		server_end(ctx, &hit, go, span, entry, status, is_panicking(ctx, hit.go) ? RECORD_UNFINISHED : 0,
-			   false);
+		if (is_panicking(ctx, hit.go))
+			flags = RECORD_UNFINISHED;
+
+		struct response_fields response = {
+		    .writer = flags ? 0 : state,
+		    .header = x_net ? go->x_state_header : go->h2_state_header,
+		    .snapshot = x_net ? go->x_state_snapshot : go->h2_state_snapshot,
+		};
+		server_end(ctx, &hit, go, span, entry, status, flags, false, &response);
 		bpf_map_delete_elem(&http_server_requests, &hit.key);
 	}
 	bpf_map_delete_elem(&goroutines, &hit.key);

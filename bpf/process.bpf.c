@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 /* Processes that start and end. Also the object that brings the maps which all others share. */
+#include "header_sets.h"
 #include "span.h"
 
 /* An executable file, as the kernel knows it. An inode with probes in it is held by them, so its number does not come

@@ -20,6 +20,7 @@ struct process {
 	__u32 slot; /* the executable: index into every array of layouts */
 	enum sampler sampler;
 	__u32 wanted; /* 0: its file is attached for others' sake */
+	__u32 headers; /* those that its spans shall have: a set (header_sets.h); 0: none */
 	__u64 libraries_off; /* the library_bit of each library that is not traced in this process */
 };
 

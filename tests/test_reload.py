@@ -168,6 +168,27 @@ def test_libraries_are_turned_off_and_on(rig: Rig) -> None:
     assert "/static/off" not in rig.paths(rig.goes)
 
 
+def test_headers_are_captured_by_the_rule_that_counts_now(rig: Rig) -> None:
+    attached = rig.attached()
+
+    def captured(server: Server, path: str) -> set[str]:
+        rig.until_span(server, f"{path}?header=3")
+        (span,) = [one for one in rig.daemon.spans_of(server.pid) if attributes(one)["url.path"] == path]
+        return {name for name in attributes(span) if name.startswith("http.response.header.")}
+
+    assert captured(rig.stays, "/static/none") == set()
+    rule = '[[discovery.rules]]\nexe = "*/goes"\nresponse_headers = ["x-number-1", "x-number-2"]\n'
+    wanted = '[http]\nresponse_headers = ["X-Number-0"]\n'
+    rig.reload(rig.base + rule + wanted)
+    assert captured(rig.stays, "/static/one") == {"http.response.header.x-number-0"}
+    two = {"http.response.header.x-number-1", "http.response.header.x-number-2"}
+    assert captured(rig.goes, "/static/two") == two
+    rig.reload(rig.base + rule)
+    assert captured(rig.stays, "/static/none/again") == set()
+    assert captured(rig.goes, "/static/two/still") == two
+    assert rig.attached() == attached
+
+
 def test_what_waits_for_a_dead_collector_goes_to_the_new_one(rig: Rig) -> None:
     with collecting(Collector()) as alive:
         port = alive.port

@@ -13,6 +13,7 @@ import enum
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
+from agent.config.header_names import HEADER_NAMES
 from agent.config.selectors import RULES, SELECTORS, Rule, Sampler, Selector
 from agent.config.values import (
     ENDPOINT,
@@ -414,6 +415,19 @@ class Log:
 class Http:
     """What HTTP spans tell."""
 
+    request_headers: tuple[str, ...] = key(
+        (),
+        HEADER_NAMES,
+        "Headers of requests that spans of servers and clients have, as http.request.header.<name>.",
+    )
+    response_headers: tuple[str, ...] = key(
+        (), HEADER_NAMES, "Headers of responses that they have, as http.response.header.<name>."
+    )
+    redact_headers: tuple[str, ...] = key(
+        (),
+        WORDS,
+        "Globs of headers of which only REDACTED is told, besides Authorization, Cookie and others like them.",
+    )
     redact_query: tuple[str, ...] = key(
         (),
         WORDS,

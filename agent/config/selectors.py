@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from fnmatch import translate
 from typing import Any, Protocol
 
+from agent.config.header_names import HEADER_NAMES
 from agent.config.values import (
     PAIRS,
     TEXT,
@@ -22,6 +23,9 @@ from agent.config.values import (
     parse_tables,
     whole,
 )
+
+HEADERS_MAX = 240
+"""Headers that all rules together may name: there is room in the kernel for these before and after a reload."""
 
 
 class Sampler(enum.Enum):
@@ -124,6 +128,8 @@ class Rule(Selector):
     sampler_arg: float | None = None
     libraries: tuple[str, ...] | None = None
     libraries_disabled: tuple[str, ...] | None = None
+    request_headers: tuple[str, ...] | None = None
+    response_headers: tuple[str, ...] | None = None
 
     def selector(self) -> Selector:
         """Give the pattern alone."""
@@ -157,6 +163,8 @@ _SETTINGS: dict[str, Kind[Any]] = {
     "sampler_arg": fraction(),
     "libraries": WORDS,
     "libraries_disabled": WORDS,
+    "request_headers": HEADER_NAMES,
+    "response_headers": HEADER_NAMES,
 }
 
 
@@ -183,6 +191,11 @@ def _rules(value: object) -> tuple[Rule, ...]:
             raise PlacedError(
                 (number,), f"rule {number + 1} changes nothing; it may set {', '.join(_SETTINGS)}"
             )
+    headers = sum(
+        len(table.get(f"{message}_headers", ())) for table in tables for message in ("request", "response")
+    )
+    if headers > HEADERS_MAX:
+        raise ValueError(f"the rules name {headers} headers in all; {HEADERS_MAX} are possible")
     return tuple(Rule(**table) for table in tables)
 
 

@@ -258,6 +258,17 @@ WORDS: Kind[tuple[str, ...]] = Kind(
     to_toml=lambda value: "[" + ", ".join(map(toml_string, value)) + "]",
 )
 
+
+def checked_words(name: str, check: Callable[[tuple[str, ...]], tuple[str, ...]]) -> Kind[tuple[str, ...]]:
+    """Make the kind of a list of texts that has to pass a check, which may change it or raise ValueError."""
+    return Kind(
+        name=name,
+        from_toml=lambda value: check(_words_from_toml(value)),
+        from_text=lambda text: check(_words_from_text(text)),
+        to_toml=WORDS.to_toml,
+    )
+
+
 Pairs = tuple[tuple[str, str], ...]
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from agent.config import Config, Resources, Rule, Sampling, Selector
 from agent.discovery import processes
+from agent.discovery.headers import WantedHeaders, wanted_headers
 from agent.discovery.ports import listening_ports
 from agent.libraries import LIBRARIES
 from agent.libraries.http1_propagation import HTTP1_PROPAGATION
@@ -83,7 +84,8 @@ class Candidate:
 class Choice:
     """What is decided of a process: whether it is traced, else `why` not, and how.
 
-    `libraries_off` are the names of the libraries that are off for it, each with the reason. `sampler_is_given` where
+    `libraries_off` are the names of the libraries that are off for it, each with the reason; `headers` those of
+    HTTP that its spans have. `sampler_is_given` where
     a rule names a sampler: then the process's own environment doesn't count. `sampler_ignored` says what of that
     can't be heeded.
     """
@@ -94,6 +96,7 @@ class Choice:
     libraries_off: Mapping[str, str]
     sampler_is_given: bool = False
     sampler_ignored: str = ""
+    headers: WantedHeaders = field(default_factory=WantedHeaders)
 
     @property
     def wanted(self) -> bool:
@@ -120,6 +123,7 @@ class Selection:
                 resource=_resource(config, rule),
                 sampling=_sampling(config, rule),
                 libraries_off=_libraries_off(config, rule),
+                headers=wanted_headers(config.http, rule),
                 sampler_is_given=rule is not None and (rule.sampler, rule.sampler_arg) != (None, None),
             )
             for rule in (None, *config.discovery.rules)
@@ -128,6 +132,11 @@ class Selection:
         every: tuple[Selector, ...] = (*discovery.include, *discovery.exclude, *discovery.rules)
         self.by_port = any(selector.port is not None for selector in every)
         """Whether anything depends on the ports that processes listen on, which change."""
+
+    @property
+    def headers(self) -> frozenset[WantedHeaders]:
+        """What spans of any process shall have of headers."""
+        return frozenset(choice.headers for choice in self._choices.values())
 
     def of(self, process: Candidate) -> Choice:
         """Decide about a process."""

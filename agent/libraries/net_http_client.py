@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agent.libraries.library import Feature, Library, Probe
+from agent.libraries.maps import HASH_MAP, SWISS_MAP
 from agent.spans.http_client import http_client_encoder
 from agent.spans.resource import SCHEMA_URL
 
@@ -65,6 +66,13 @@ NET_HTTP_CLIENT = Library(
         Feature(
             what="error.type of connections that fail",
             fields=(("net.OpError.Err", "os.SyscallError.Err"),),
+        ),
+        Feature(
+            what="headers of requests and responses",
+            fields=(
+                ("net/http.Request.Header", "net/http.Response.Header", *SWISS_MAP),
+                ("net/http.Request.Header", "net/http.Response.Header", *HASH_MAP),
+            ),
         ),
         Feature(
             what="http.request.resend_count",

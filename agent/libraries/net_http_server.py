@@ -112,6 +112,35 @@ NET_HTTP_SERVER = Library(
                 ("net/http.Request.Header", *HASH_MAP),
             ),
         ),
+        Feature(
+            what="headers of HTTP/1 responses",
+            fields=(("net/http.response.handlerHeader", "net/http.response.cw.header"),),
+            of="http_server_end",
+        ),
+        Feature(
+            what="headers of HTTP/2 responses",
+            fields=(
+                (
+                    "net/http.http2responseWriterState.handlerHeader",
+                    "net/http.http2responseWriterState.snapHeader",
+                ),
+                (
+                    "net/http/internal/http2.responseWriterState.handlerHeader",
+                    "net/http/internal/http2.responseWriterState.snapHeader",
+                ),
+            ),
+            of="http2_server_end",
+        ),
+        Feature(
+            what="headers of responses by golang.org/x/net/http2",
+            fields=(
+                (
+                    "golang.org/x/net/http2.responseWriterState.handlerHeader",
+                    "golang.org/x/net/http2.responseWriterState.snapHeader",
+                ),
+            ),
+            of="x_http2_server_end",
+        ),
         Feature(what="server.address, server.port", fields=(("net/http.Request.Host",),)),
         Feature(
             what="client.address, network.peer.address, network.peer.port",

@@ -18,6 +18,10 @@ ROUTER_CHI = 3
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
+REDACTED = "REDACTED"
+CREDENTIALS = f"{REDACTED}:{REDACTED}@"
+"""Stand for a value that is secret, and for a user and a password in a URL (OpenTelemetry conventions)."""
+
 _SECRETS = (
     "X-Amz-Signature",
     "X-Amz-Credential",
@@ -103,7 +107,7 @@ def redact_query(query: str) -> str:
     """Hide the values of what the conventions name as secrets, and what redact_also does."""
     for part in _secrets.parts:  # most have nothing of the kind: that is quicker to see
         if part in query:
-            return _secrets.pattern.sub(r"\g<name>REDACTED", query)
+            return _secrets.pattern.sub(rf"\g<name>{REDACTED}", query)
     return query
 
 

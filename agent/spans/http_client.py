@@ -13,22 +13,28 @@ from urllib.parse import quote
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from agent.kernel.formats import Format
+from agent.spans.captured_headers import REQUEST, RESPONSE, CapturedHeaders
 from agent.spans.go_error import GoError
-from agent.spans.http import DEFAULT_PORTS, KNOWN_METHODS, parse_authority, redact_query, text_of
+from agent.spans.http import (
+    CREDENTIALS,
+    DEFAULT_PORTS,
+    KNOWN_METHODS,
+    parse_authority,
+    redact_query,
+    text_of,
+)
 from agent.spans.records import TEXT_CUT, Encoder
 from agent.spans.template import HEADER, encode_attributes, encode_header, remember, set_attribute
 
 _LENGTH = TEXT_CUT - 1
 
 _TEXTS = ("method", "scheme", "host", "path", "query", "fragment", "error.type", "error.cause", "error.text")
+_HEADERS = ("request_headers", "response_headers")
 _NUMBERS = ("status", "protocol_major", "protocol_minor", "resend_count", "failed", "error.number")
 
 _PATH_SAFE = "/$&+,:;=@"
 _FRAGMENT_SAFE = "/$&+,:;=@?!()*"
 """What Go leaves as it is, besides letters, digits and `-_.~` (net/url, shouldEscape)."""
-
-_CREDENTIALS = "REDACTED:REDACTED@"
-"""Stands for a user and a password in url.full (OpenTelemetry conventions)."""
 
 
 class _Texts(NamedTuple):
@@ -59,6 +65,10 @@ class _HttpClientEncoder:
         self._texts = itemgetter(*texts)
         self._numbers = itemgetter(*(position[name] for name in _NUMBERS))
         self._url_flags = itemgetter(position["credentials"], position["path_encoded"])
+        self._headers_at = itemgetter(
+            *(position[f"{name}.{part}"] for name in _HEADERS for part in ("offset", "length"))
+        )
+        self._headers = CapturedHeaders()
         self._templates: dict[object, bytes] = {}
         self._urls: dict[object, bytes] = {}
 
@@ -86,7 +96,13 @@ class _HttpClientEncoder:
             full = _full_url(texts, credentials=flags[0], encoded=flags[1])
             url = encode_attributes({"url.full": full})
             remember(self._urls, parts, url)
-        return encode_header(clock, *self._header(fields)) + template + url
+        span = encode_header(clock, *self._header(fields)) + template + url
+        request_at, request_length, response_at, response_length = self._headers_at(fields)
+        if request_length:
+            span += self._headers.encode(REQUEST, record[request_at : request_at + request_length])
+        if response_length:
+            span += self._headers.encode(RESPONSE, record[response_at : response_at + response_length])
+        return span
 
 
 def _template(
@@ -126,7 +142,7 @@ def _template(
 def _full_url(texts: _Texts, *, credentials: int, encoded: int) -> str:
     """Put a URL together as Go does (net/url, URL.String), without what is secret in it."""
     path = text_of(texts.path) if encoded or texts.path == b"*" else quote(texts.path, safe=_PATH_SAFE)
-    url = f"{text_of(texts.scheme)}://{_CREDENTIALS if credentials else ''}{text_of(texts.host)}"
+    url = f"{text_of(texts.scheme)}://{CREDENTIALS if credentials else ''}{text_of(texts.host)}"
     if path and not path.startswith("/"):
         url += "/"
     url += path

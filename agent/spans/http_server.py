@@ -11,6 +11,7 @@ from __future__ import annotations
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from agent.kernel.formats import Format
+from agent.spans.captured_headers import REQUEST, RESPONSE, CapturedHeaders
 from agent.spans.http import (
     DEFAULT_PORTS,
     KNOWN_METHODS,
@@ -50,7 +51,10 @@ _PLACES = (
     *("remote_addr.offset", "remote_addr.length", "host.offset", "target.offset", "target.length"),
     *(
         f"{name}.{part}"
-        for name in ("forwarded_for", "forwarded", "tracestate", "route")
+        for name in (
+            *("forwarded_for", "forwarded", "tracestate", "route"),
+            *("request_headers", "response_headers"),
+        )
         for part in ("offset", "length")
     ),
 )
@@ -82,6 +86,7 @@ class _HttpServerEncoder:
         self._peers: dict[bytes, tuple[bytes, bytes]] = {}
         self._clients: dict[bytes, bytes] = {}
         self._trace_states = TraceStates()
+        self._headers = CapturedHeaders()
 
     def encode(self, record: bytes, clock: int) -> bytes:
         """Make the encoded span of a record; `clock` ns are added to its times to make them Unix time."""
@@ -105,6 +110,10 @@ class _HttpServerEncoder:
             tracestate_length,
             route_at,
             route_length,
+            request_at,
+            request_length,
+            response_at,
+            response_length,
         ) = self._pick(record)
         forwarded = (
             record[forwarded_at : forwarded_at + (forwarded_length & _LENGTH)] if forwarded_length else b""
@@ -134,7 +143,12 @@ class _HttpServerEncoder:
 
         header = encode_header(clock, flags, start, end, trace_id, span_id, parent_id)
         state = self._trace_states.encode(record, tracestate_at, tracestate_length)
-        return b"".join((header, template, target, of_peer, client, state))
+        span = b"".join((header, template, target, of_peer, client, state))
+        if request_length:
+            span += self._headers.encode(REQUEST, record[request_at : request_at + request_length])
+        if response_length:
+            span += self._headers.encode(RESPONSE, record[response_at : response_at + response_length])
+        return span
 
     def _forwarded_client(self, forwarded: bytes, forwarded_for: bytes) -> bytes:
         key = forwarded + b"\0" + forwarded_for

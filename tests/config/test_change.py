@@ -37,6 +37,16 @@ def test_every_setting_is_applied_or_waits() -> None:
     """A new setting is one that needs a restart, or Daemon._apply has to know of it: then add it here."""
     applied = {setting.path for setting in settings() if not setting.info.restart}
     # The agent has no part in offsets.update, which is read by `gospan offsets`.
-    whole = ("export", "metrics", "discovery", "libraries", "sampler", "resource", "log", "offsets.update")
+    whole = (
+        "export",
+        "metrics",
+        "discovery",
+        "http",
+        "libraries",
+        "sampler",
+        "resource",
+        "log",
+        "offsets.update",
+    )
     single = {"kernel.drain_interval", "status.recent_spans"}
     assert {path for path in applied if path.rpartition(".")[0] not in whole} == single
