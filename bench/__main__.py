@@ -29,6 +29,7 @@ MEASURES: dict[str, Measure] = {
     "kafka": calls.kafka_spans,
     "sql": calls.sql_spans,
     "unsampled": calls.unsampled,
+    "headers": calls.captured_headers,
     "side-by-side": load.side_by_side,
     "agent": load.agent_costs,
     "sustained": load.sustained,

@@ -76,6 +76,36 @@ def unsampled(bench: Bench) -> list[Figure]:
     return [_unsampled("BPF time of unsampled, server", runs, method)]
 
 
+def captured_headers(bench: Bench) -> list[Figure]:
+    """Measure the programs of a server with no header to tell of, and with three of those that each request has."""
+    requests, runs = 10_000, {}
+    for names in ("", "accept,x-request-id,x-forwarded-for"):
+        with (
+            running(bench.server) as target,
+            _agent(bench, bench.server, "always_on", {"GOSPAN_HTTP_REQUEST_HEADERS": names}) as agent,
+        ):
+            _wait_until_traced(agent, bench.server)
+            flood(target, requests=100)
+            runs[names] = _runs(agent, flood, target, requests=requests)
+    none, three = runs.values()
+    method = f"http_client -requests {requests}, http.request_headers; run_cnt and run_time_ns, 0 and 3 headers in turn"
+    return [
+        Figure(
+            name="probe hits that 3 captured headers add",
+            value=round((three.runs - none.runs) / requests, 2),
+            unit="/request",
+            method=method,
+            limit=0,
+        ),
+        Figure(
+            name="BPF time that 3 captured headers add",
+            value=(three.nanoseconds - none.nanoseconds) / requests / 1000,
+            unit="us/span",
+            method=f"{method}; {none.nanoseconds / requests / 1000:.2f} us/span without",
+        ),
+    ]
+
+
 def grpc_spans(bench: Bench) -> list[Figure]:
     """Count the runs of the agent's programs for unary gRPC calls: of the client's by themselves, and the server's."""
     untraced = program()
