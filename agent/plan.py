@@ -16,6 +16,7 @@ from agent.executable.places import At
 from agent.kernel.btf import Btf
 from agent.kernel.formats import Format, Value, format_of
 from agent.libraries import LIBRARIES, Feature, Library, Probe
+from agent.libraries.library import CALLS
 from agent.offsets.resolve import Resolution, Resolver, Source
 
 LAYOUT_SUFFIX = "_layout"
@@ -44,7 +45,9 @@ ITAB_TAG = "go-itab:"
 takes."""
 
 PLACE_TAG = "go-place:"
-"""Declaration tag of a layout's member: the function whose probe's address it takes."""
+"""Declaration tag of a layout's member: the function whose probe's address it takes, or, with CALLS, that of a probe on
+a function's only call of another one.
+"""
 
 _WHOLE_TAGS = (ADDRESS_TAG, EXACT_TAG)
 """Tags that values go by as they are; by the others go what they name."""
@@ -374,8 +377,13 @@ def _addresses(
         }
     for symbol in _tags(layouts, PLACE_TAG):
         with suppress(NoPlaceError, ValueError):
-            (function,) = functions.get(symbol, ())
-            found[symbol] = executable.entry_place(function).address
+            name, _, callee = symbol.partition(CALLS)
+            (function,) = functions.get(name, ())
+            if callee:
+                (place,) = executable.call_places(function, functions.get(callee, ()))
+            else:
+                place = executable.entry_place(function)
+            found[symbol] = place.address
     return found
 
 

@@ -107,7 +107,7 @@ int http1_request_written(struct pt_regs *ctx)
 	if (!go || !go_writer)
 		return 0;
 	bias = go_bias(ctx, go->write_header);
-	if (!buffered_writer_read(&writer, &to, go_writer, bias) ||
+	if (!is_itab(to.type, go_writer->type, bias) || !buffered_writer_read(&writer, to.data, go_writer) ||
 	    !is_itab(writer.target.type, go->connection_writer, bias))
 		return 0;
 

@@ -33,15 +33,14 @@ static __always_inline __u64 writer_word(const __u64 *words, go_offset offset)
 	return words[(offset >> 3) & (WRITER_WORDS - 1)];
 }
 
-/* Read an io.Writer that is a *bufio.Writer; false if it is none. */
-static __always_inline bool buffered_writer_read(struct buffered_writer *writer, const struct go_interface *from,
-						 const struct buffered_writer_layout *go, __u64 bias)
+static __always_inline bool buffered_writer_read(struct buffered_writer *writer, __u64 address,
+						 const struct buffered_writer_layout *go)
 {
 	const __u32 last = (WRITER_WORDS - 1) * 8;
 	__u64 words[WRITER_WORDS];
 
-	if (!is_itab(from->type, go->type, bias) || go->error > last || go->buffer > last - 16 || go->used > last ||
-	    go->target > last - 8 || !go_read(words, sizeof(words), from->data))
+	if (go->error > last || go->buffer > last - 16 || go->used > last || go->target > last - 8 ||
+	    !go_read(words, sizeof(words), address))
 		return false;
 	writer->error = writer_word(words, go->error);
 	writer->buffer.data = writer_word(words, go->buffer);

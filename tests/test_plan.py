@@ -10,6 +10,7 @@ from agent.executable import BuildInfo, Executable
 from agent.kernel import btf
 from agent.kernel.formats import format_of
 from agent.libraries import LIBRARIES, Feature
+from agent.libraries.http2_propagation import HTTP2_PROPAGATION
 from agent.libraries.net_http_server import NET_HTTP_SERVER
 from agent.offsets.resolve import Resolver, Source
 from agent.offsets.table import Listed
@@ -77,6 +78,20 @@ def test_layouts_hold_what_the_fields_say(go: str) -> None:
     maps = "internal/runtime/maps.Map.dirPtr" if go >= "1.24" else "runtime.hmap.buckets"
     assert maps in offsets
     assert {one.source for one in found.fields} == {Source.TYPE_INFORMATION}
+
+
+def test_the_place_of_a_call_is_where_its_probe_goes() -> None:
+    name, callee = "net/http/internal/http2.(*ClientConn).writeHeaders", "bufio.(*Writer).Flush"
+    with Executable(str(build("http_client"))) as executable:
+        plan = make_plan(executable, TYPES, Resolver())
+        (function,) = executable.functions({name, callee})[name]
+    (found,) = (one for one in plan.libraries if one.library is HTTP2_PROPAGATION)
+    (probe,) = (one for one in found.probes if one.program == "http2_request_written")
+    layout = format_of(TYPES["http2_propagation"].struct("http2_propagation_layout"))
+    place = layout.unpack(found.layouts["http2_propagation_layout"])["flush"]
+    assert isinstance(place, int)
+    assert place - function.address == probe.file_offset - function.file_offset > 0
+    assert (probe.at, probe.emulated) == ("call", True)
 
 
 def server_executable() -> Executable:

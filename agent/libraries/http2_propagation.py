@@ -6,38 +6,40 @@ It makes no spans, it ties those of several services together.
 from __future__ import annotations
 
 from agent.libraries.connection import TCP_CONNECTION
-from agent.libraries.library import Feature, Library, Probe
+from agent.libraries.library import CALLS, Feature, Library, Probe
 from agent.libraries.maps import HASH_MAP, SWISS_MAP
 
 _BUFFERED = (
-    "*bufio.Writer as io.Writer",
     "bufio.Writer.err",
     "bufio.Writer.buf",
     "bufio.Writer.n",
     "bufio.Writer.wr",
 )
-_WRITE_HEADERS = ("net/http.(*http2Framer).WriteHeaders", "net/http/internal/http2.(*Framer).WriteHeaders")
-_X_WRITE_HEADERS = "golang.org/x/net/http2.(*Framer).WriteHeaders"
+_FLUSH = "bufio.(*Writer).Flush"
+_WRITE_HEADERS = (
+    "net/http.(*http2ClientConn).writeHeaders",
+    "net/http/internal/http2.(*ClientConn).writeHeaders",
+)
+_X_WRITE_HEADERS = "golang.org/x/net/http2.(*ClientConn).writeHeaders"
 
 
 def _connection(package: str, prefix: str = "") -> tuple[str, ...]:
     """What tells a client's connection; `prefix` is that of the package's types."""
     types = f"{package}.{prefix}"
     return (
-        f"{types}Framer.w",
         f"{types}stickyErrWriter.conn",
         f"{types}stickyErrWriter.err",
         f"{types}stickyErrWriter as io.Writer",
         f"{types}ClientConn.werr",
-        f"{types}ClientConn.hbuf.buf",
         f"{types}ClientConn.nextStreamID",
+        f"{types}ClientConn.peerMaxHeaderListSize",
         *_BUFFERED,
     )
 
 
-_OLD = (_WRITE_HEADERS[0], *_connection("net/http", "http2"))
-_NEW = (_WRITE_HEADERS[1], *_connection("net/http/internal/http2"))
-_X_NET = (_X_WRITE_HEADERS, *_connection("golang.org/x/net/http2"))
+_OLD = (f"{_WRITE_HEADERS[0]}{CALLS}{_FLUSH}", *_connection("net/http", "http2"))
+_NEW = (f"{_WRITE_HEADERS[1]}{CALLS}{_FLUSH}", *_connection("net/http/internal/http2"))
+_X_NET = (f"{_X_WRITE_HEADERS}{CALLS}{_FLUSH}", *_connection("golang.org/x/net/http2"))
 
 HTTP2_PROPAGATION = Library(
     name="HTTP/2 propagation",
@@ -52,12 +54,16 @@ HTTP2_PROPAGATION = Library(
         Probe(
             program="http2_request_written",
             symbols=_WRITE_HEADERS,
+            at="call",
+            calls=(_FLUSH,),
             gives="the moment at which a request is written",
             absent="the program was built without the standard library's HTTP/2",
         ),
         Probe(
             program="x_http2_request_written",
             symbols=(_X_WRITE_HEADERS,),
+            at="call",
+            calls=(_FLUSH,),
             gives="the moment at which golang.org/x/net/http2 writes a request",
         ),
     ),

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from agent.spans.records import EncoderFactory
 
 
+CALLS = " calls "
+"""Between two functions, this names the place at which the first one, and only there, calls the second one."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
     """A BPF program, and the function that it is attached to.
