@@ -1,9 +1,9 @@
 """Writing trace context into requests, on a guest's kernel; run there as `python -m tests.vm.injection`.
 
 The kernel of the host may not let anything be written into programs, those of the guests do. A program sends requests
-of all shapes that may be hard to write into, first without the agent and then with it: every answer has to be the same,
-byte by byte, and what was written and what was skipped has to be counted. Then the three services of
-tests/apps/services: every request gives one trace with the right tree. The programs have been built on the host.
+of all shapes that may be hard to write into, first without the agent and then, many more of them, with it: every answer
+has to be the same, byte by byte, and what was written and what was skipped has to be counted. Then the three services
+of tests/apps/services: every request gives one trace with the right tree. The programs have been built on the host.
 """
 
 # ruff: noqa: T201 (a program for the terminal)
@@ -15,9 +15,11 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from agent.paths import architecture
@@ -28,6 +30,33 @@ from tests.vm.complaints import complaints
 KERNEL = "6.1"
 SKIPS = ("own_header", "no_room", "shared_header")
 """What the stress has to meet with."""
+WRITTEN = (
+    *(
+        "http1 get",
+        "http1 post",
+        "http1 chunked",
+        "http1 cookie",
+        "http1 continue",
+        "http1 proxy",
+        "http1 many",
+    ),
+    *(
+        "http2 get",
+        "http2 post",
+        "http2 chunked",
+        "http2 cookie",
+        "http2 continue",
+        "http2 proxy",
+        "http2 many",
+    ),
+    "tunnel",
+)
+"""Requests that trace context has to be written into."""
+_OWN = ("http1 own", "http2 own")
+_TESTS = ("stress", "services")
+_HTTP2 = ("propagation.http2=yes",)
+_FEW_SPANS = ("sampler.name=parentbased_traceidratio", "sampler.arg=0.05")
+"""Contexts are written whether a trace is sampled or not; spans of all requests would be most of the work."""
 
 
 def prepare(arch: str) -> None:
@@ -41,71 +70,94 @@ def wanted() -> bool:
 
 
 def main() -> int:
-    """Run both, and print a line for each; 1 if one failed, else 0."""
+    """Run all, or what is named, and print a line for each; 1 if one failed, else 0."""
     parser = argparse.ArgumentParser(prog="python -m tests.vm.injection", description=__doc__)
     add = parser.add_argument
+    add("what", nargs="*", help=f"which of {', '.join(_TESTS)} (default: all)")
     add("--requests", type=int, default=100_000, help="of the stress (default: %(default)s)")
     add("--clients", type=int, default=48, help="requests at a time (default: %(default)s)")
     add("--seconds", type=int, default=300, help="how long events are streamed (default: %(default)s)")
-    failed = both(**vars(parser.parse_args()))
+    add(
+        "--rare", type=int, default=8, help="one request in so many is of a rare shape (default: %(default)s)"
+    )
+    add(
+        "--limit", type=int, default=86400, help="seconds after which no more are sent (default: %(default)s)"
+    )
+    add("--variants", type=int, default=32, help="of each shape (default: %(default)s)")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="setting of the agent")
+    options = vars(parser.parse_args())
+    settings = (*_HTTP2, *_FEW_SPANS, *options.pop("set"))
+    failed = run(options.pop("what") or _TESTS, settings=settings, **options)
     for line in complaints():
         failed += 1
         print(f"  the kernel complains: {line}")
     return 1 if failed else 0
 
 
-def both(*, requests: int, clients: int = 48, seconds: int = 20) -> int:
-    """Run both, print a line for each, and give how many failed."""
+def run(
+    what: Sequence[str] = _TESTS,
+    *,
+    requests: int,
+    clients: int = 48,
+    seconds: int = 20,
+    rare: int = 1,
+    limit: int = 3600,
+    variants: int = 8,
+    settings: Sequence[str] = _HTTP2,
+) -> int:
+    """Run these, print a line for each, and give how many failed."""
     failed = 0
-    load = ("-requests", str(requests), "-clients", str(clients), "-seconds", str(seconds))
-    for what in ("stress", "services"):
+    more = (f"-requests={requests}", f"-seconds={seconds}", f"-rare={rare}", f"-limit={limit}s")
+    load = [f"-{name}={value}" for name, value in (("clients", clients), ("variants", variants))]
+    for one in what:
         began = time.monotonic()
         try:
-            result = stress(load) if what == "stress" else trees()
+            result = trees() if one == "services" else stress(load, more, settings)
         except AssertionError as error:
             failed += 1
             result = f"FAILED: {error}"
-        print(f"  {what}: {result}, {time.monotonic() - began:.1f} s")
+        print(f"  {one}: {result}, {time.monotonic() - began:.1f} s")
     return failed
 
 
-def stress(load: Sequence[str]) -> str:
-    """Compare the run with the agent to the one without; say what was written. Raises AssertionError."""
-    without = _stressed(load, None)
-    with _tracing("propagation.http2=yes") as daemon:
-        said = _stressed(load, daemon)
-        last = daemon.stop()
-    carried = {shape: count for shape, count in said.pop("carried").items() if not shape.endswith(" own")}
-    own = without.pop("carried")
-    assert set(own) <= {"http1 own", "http2 own"}, own
-    assert said == without, (said, without)
-    assert said["failed"] == 0, said
+def stress(load: Sequence[str], more: Sequence[str], settings: Sequence[str]) -> str:
+    """Compare each answer with the one without the agent; say what was written. Raises AssertionError."""
+    with tempfile.TemporaryDirectory() as directory:
+        answers = Path(directory) / "answers"
+        without = _stressed((*load, "-learn", str(answers)), None)
+        assert without["failed"] == 0, without
+        assert {shape for shape, count in without["carried"].items() if count} <= set(_OWN), without
+        with tracing(*settings) as daemon:
+            said = _stressed((*load, *more, "-check", str(answers)), daemon)
+            last = daemon.stop()
     kernel = {
         name.removeprefix("contexts_"): count
         for name, count in last["kernel"].items()
         if name.startswith("contexts_")
     }
-    print(f"    carried: {carried}")
+    print(f"    sent:    {said['sent']}")
+    print(f"    carried: {said['carried']}")
     print(f"    counted: {kernel}")
-    for shape in ("http1 get", "http1 chunked", "http1 continue", "http2 many", "http2 cookie"):
+    carried = {shape: count for shape, count in said["carried"].items() if shape not in _OWN}
+    assert said["failed"] == 0, said
+    for shape in WRITTEN:
         assert carried.get(shape), f"nothing was written into {shape}: {carried}"
     assert kernel["written"] >= sum(carried.values()), (kernel, carried)
     assert all(kernel.get(skip) for skip in SKIPS), kernel
     assert not kernel.get("write_failed"), kernel
-    return f"{said['requests']} requests the same, {kernel['written']} of them written into"
+    return f"{said['requests']} requests in {said['seconds']:.0f} s, {kernel['written']} contexts written"
 
 
 def _stressed(load: Sequence[str], daemon: Daemon | None) -> dict[str, Any]:
-    """What the stress says, its server fresh."""
+    """What the stress says."""
     program = services.program()
-    with services.started(program, "echo", "") as (server, addresses):
+    # The probes are there before the stress begins, since another process runs the same program.
+    with services.started(program, "idle", ""):
         if daemon is not None:
-            eventually(lambda: daemon.traces(str(program)), "the server is traced")
-        command = [str(program), "stress", "-next", addresses, *load]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=3000, check=False)
-        assert done.returncode == 0, f"exit status {done.returncode}: {done.stderr[-4000:]}"
-        assert server.poll() is None, "the server has ended"
-    print(done.stderr, end="")
+            eventually(lambda: daemon.traces(str(program)), "the program is traced")
+        # What goes wrong it says at once, on standard error.
+        done = subprocess.run([str(program), "stress", *load], stdout=subprocess.PIPE, text=True, check=False)
+        assert done.returncode == 0, f"exit status {done.returncode}"
     result: dict[str, Any] = json.loads(done.stdout)
     return result
 
@@ -115,7 +167,7 @@ def trees() -> str:
     total = 0
     # HTTP/2's requests have too few headers for a buffer with room, and are joined by their connections.
     with (
-        _tracing("propagation.http2=yes", "propagation.connections=yes") as daemon,
+        tracing("propagation.http2=yes", "propagation.connections=yes") as daemon,
         services.serving() as system,
     ):
         eventually(lambda: daemon.traces(str(system.executable)), "the services are traced")
@@ -129,7 +181,8 @@ def trees() -> str:
 
 
 @contextmanager
-def _tracing(*settings: str) -> Iterator[Daemon]:
+def tracing(*settings: str) -> Iterator[Daemon]:
+    """Run the agent, which writes into HTTP/1's requests, in a guest."""
     # Without the variables of the guest, which look like settings.
     environ = {name: value for name, value in os.environ.items() if not name.startswith("GOSPAN_")}
     with running("propagation.http1=yes", *settings, environ=environ) as daemon:

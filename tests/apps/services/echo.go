@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
-	"os"
 	"regexp"
 	"sort"
 	"strconv"
@@ -20,9 +19,10 @@ import (
 	"time"
 )
 
-// echo serves the stress: over HTTP/1 in clear text and over HTTP/2, each at an address that it prints. What it answers
-// depends on the request alone, but not on trace context. Whether the request had one goes into a header of its own.
-func echo() {
+// echo serves the stress: over HTTP/1 in clear text, and over HTTP/1 and HTTP/2 in TLS, each at an address that it gives. What
+// it answers depends on the request alone, but not on trace context. Whether the request had one goes into a header of its
+// own.
+func echo() (clear, encrypted string) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/echo/", answer)
 	mux.HandleFunc("/upgrade/", upgrade)
@@ -50,16 +50,15 @@ func echo() {
 		}
 		mux.ServeHTTP(w, r)
 	})
-	fmt.Println(plain.Addr().String() + "," + secure.Addr().String())
 	go func() { log.Fatal(http.Serve(plain, handler)) }()
 	go func() {
 		server := &http.Server{
 			Handler:   handler,
-			TLSConfig: &tls.Config{Certificates: []tls.Certificate{selfSigned()}, NextProtos: []string{"h2"}},
+			TLSConfig: &tls.Config{Certificates: []tls.Certificate{selfSigned()}, NextProtos: []string{"h2", "http/1.1"}},
 		}
 		log.Fatal(server.ServeTLS(secure, "", ""))
 	}()
-	io.Copy(io.Discard, os.Stdin)
+	return plain.Addr().String(), secure.Addr().String()
 }
 
 var traceparent = regexp.MustCompile("^00-[0-9a-f]{32}-[0-9a-f]{16}-0[0-3]$")

@@ -3,8 +3,9 @@
 //
 //	services back | middle -next ADDRESS | front -next ADDRESS [-log FILE]
 //	services load -next ADDRESS -clients N -requests N
-//	services echo
-//	services stress -next ADDRESSES -clients N -requests N -seconds N [-only SHAPE]
+//	services idle
+//	services stress -clients N -seconds N -variants N -learn FILE [-only SHAPE]
+//	services stress -clients N -seconds N -variants N -check FILE -requests N [-rare N] [-limit TIME] [-only SHAPE]
 //
 // A service prints the address on which it listens, and serves until its standard input ends. Load prints a JSON line:
 // requests, failures, and a checksum of all responses that doesn't depend on their order.
@@ -24,6 +25,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/gin-gonic/gin"
 )
@@ -33,6 +35,11 @@ var (
 	clients  = flag.Int("clients", 1, "requests at a time")
 	requests = flag.Int("requests", 1, "requests in all")
 	seconds  = flag.Int("seconds", 1, "for how long events are listened to")
+	variants = flag.Int("variants", 16, "of each shape")
+	learn    = flag.String("learn", "", "send each variant once, and write what came back to this file")
+	check    = flag.String("check", "", "compare what comes back with this file")
+	rare     = flag.Int("rare", 1, "one request in so many has one of all shapes, the others a common one")
+	limit    = flag.Duration("limit", 24*time.Hour, "send nothing more after this time")
 	only     = flag.String("only", "", "requests of this shape alone")
 	seen     = flag.String("log", "", "write a line for each request to this file: its id, and its traceparent")
 )
@@ -44,8 +51,9 @@ func main() {
 	switch role {
 	case "load":
 		load()
-	case "echo":
-		echo()
+	case "idle":
+		fmt.Println("idle")
+		io.Copy(io.Discard, os.Stdin)
 	case "stress":
 		stress()
 	case "front":
@@ -160,11 +168,12 @@ func load() {
 func eachRequest(do func(id int64)) {
 	var sent atomic.Int64
 	var all sync.WaitGroup
+	began := time.Now()
 	for i := 0; i < *clients; i++ {
 		all.Add(1)
 		go func() {
 			defer all.Done()
-			for id := sent.Add(1); id <= int64(*requests); id = sent.Add(1) {
+			for id := sent.Add(1); id <= int64(*requests) && time.Since(began) < *limit; id = sent.Add(1) {
 				do(id)
 			}
 		}()

@@ -5,8 +5,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
-	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -19,11 +19,14 @@ import (
 	"time"
 )
 
-// A shape is a kind of request that may be hard to write into.
+// A shape is a kind of request that may be hard to write into. It comes in variants, which are told apart by an id.
 type shape struct {
 	name string
 	send func(id int64) (*http.Response, string, error)
 }
+
+// The shapes that most requests have: what there is most of in the field, and what costs least.
+var common = []string{"http1 get", "http2 get", "http1 get"}
 
 var shared = http.Header{"X-Shared": {"one map"}, "Accept": {"text/plain"}}
 
@@ -56,6 +59,11 @@ func text(id int64, size int) string {
 	return strings.Repeat(sum, size/len(sum)+1)[:size]
 }
 
+// spread gives a number below some limit: with the ids of all variants numbers from all of that range.
+func spread(id int64, limit int) int {
+	return int(id) * limit / *variants
+}
+
 // unsized hides a reader's size: the body is sent in chunks.
 type unsized struct{ io.Reader }
 
@@ -74,11 +82,19 @@ func (s *stresser) shapes() []shape {
 		}}
 	}
 	http1, http2 := "http://"+s.plain, "https://"+s.secure
-	sized := func(id int64) io.Reader { return strings.NewReader(text(id, int(id%9000))) }
+	sized := func(id int64) io.Reader { return strings.NewReader(text(id, spread(id, 9000))) }
 	chunked := func(id int64) io.Reader { return unsized{sized(id)} }
-	cookie := func(r *http.Request, id int64) { r.Header.Set("Cookie", "c="+text(id, 3700+int(id%500))) }
-	// HTTP/1's buffer holds 4 KiB. The first lines alone, which are what is in it, fill it by a long path.
-	long := func(id int64) string { return "/echo/" + text(id, 3840+int(id%300)) + "/" }
+	// Connections have buffers of 4 KiB. In HTTP/2's these cookies, compressed to 0.7 of their length, leave a little room, too
+	// little, or none.
+	cookie := func(r *http.Request, id int64) {
+		size := 3700
+		if r.URL.Scheme == "https" {
+			size = 5500
+		}
+		r.Header.Set("Cookie", "c="+text(id, size+spread(id, 500)))
+	}
+	// The first lines alone, which are what is in HTTP/1's buffer by then, fill it by a long path.
+	long := func(id int64) string { return "/echo/" + text(id, 3840+spread(id, 300)) + "/" }
 	own := func(r *http.Request, id int64) {
 		value := "00-" + text(id, 32) + "-" + text(id+1, 16) + "-01"
 		r.Header.Set("Traceparent", value)
@@ -117,7 +133,7 @@ func (s *stresser) shapes() []shape {
 				return s.request(client, "GET", base+long(id), nil, nil)
 			}},
 			shape{name + " given up", func(id int64) (*http.Response, string, error) {
-				given, cancel := context.WithTimeout(context.Background(), time.Duration(id%2000)*time.Microsecond)
+				given, cancel := context.WithTimeout(context.Background(), time.Duration(spread(id, 2000))*time.Microsecond)
 				defer cancel()
 				s.request(client, "GET", base+"/echo/given-up", nil, func(r *http.Request) { *r = *r.WithContext(given) })
 				return &http.Response{StatusCode: 200}, "whatever", nil
@@ -125,6 +141,7 @@ func (s *stresser) shapes() []shape {
 		)
 	}
 	return append(all,
+		// A connection, a CONNECT and a handshake for each request.
 		one("tunnel", s.proxied, http2, "GET", "/echo/", nil, nil),
 		shape{"upgrade", s.upgrade},
 	)
@@ -147,7 +164,7 @@ func (s *stresser) upgrade(id int64) (*http.Response, string, error) {
 	reader := bufio.NewReader(connection)
 	var said strings.Builder
 	for i := int64(0); i < 5; i++ {
-		fmt.Fprintln(connection, text(id+i, int(id%200)))
+		fmt.Fprintln(connection, text(id+i, spread(id, 200)))
 		line, err := reader.ReadString('\n')
 		if err != nil {
 			return nil, "", err
@@ -171,11 +188,49 @@ func (s *stresser) stream(seconds int) (string, error) {
 	return got, err
 }
 
-// stress sends requests of every shape, many at a time, and prints what came of them: a checksum of all responses that
-// doesn't depend on their order, and how many requests of each shape carried a trace context.
+// answers are what came back, as checksums, by shape and variant.
+type answers struct {
+	lock sync.Mutex
+	Sums map[string][]string
+}
+
+// read takes those of a former run.
+func (a *answers) read(path string) {
+	content, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(content, &a.Sums)
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+}
+
+func (a *answers) write(path string) {
+	content, err := json.Marshal(a.Sums)
+	if err == nil {
+		err = os.WriteFile(path, content, 0o600)
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+}
+
+func (a *answers) note(name string, id int64, sum string) {
+	a.lock.Lock()
+	defer a.lock.Unlock()
+	if a.Sums[name] == nil {
+		a.Sums[name] = make([]string, *variants)
+	}
+	a.Sums[name][id] = sum
+}
+
+// stress sends requests of every shape, many at a time, to a server in its own process: a processor that is emulated takes
+// long to go from one process to another. With -learn each variant of each shape is sent once, and what
+// comes back is kept; with -check it is compared with that, answer by answer. It prints how many requests there were, and by
+// shape how many of them carried a trace context.
 func stress() {
-	addresses := strings.Split(*next, ",")
-	s := &stresser{plain: addresses[0], secure: addresses[1]}
+	s := &stresser{}
+	s.plain, s.secure = echo()
 	trusting := &tls.Config{InsecureSkipVerify: true}
 	s.http1 = &http.Client{Transport: &http.Transport{
 		MaxIdleConnsPerHost: *clients, ExpectContinueTimeout: time.Minute,
@@ -183,55 +238,92 @@ func stress() {
 	s.http2 = &http.Client{Transport: &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: trusting}}
 	s.proxied = &http.Client{Transport: &http.Transport{
 		Proxy:             http.ProxyURL(&url.URL{Scheme: "http", Host: s.plain}),
-		TLSClientConfig:   trusting,
-		ForceAttemptHTTP2: true,
-		// A connection, and so a CONNECT, for each request.
+		TLSClientConfig:   trusting.Clone(), // the other one gets the protocols of HTTP/2
 		DisableKeepAlives: true,
 	}}
+	// One connection for HTTP/2 is there before many requests at a time ask for one each. Servers wait for two seconds only
+	// until a client has said its settings, which is not long where a processor is emulated.
+	for tries := 0; tries < 10; tries++ {
+		if _, _, err := s.request(s.http2, "GET", "https://"+s.secure+"/echo/first", nil, nil); err == nil {
+			break
+		}
+	}
 	var shapes []shape
+	byName := map[string]shape{}
 	for _, one := range s.shapes() {
+		byName[one.name] = one
 		if *only == "" || *only == one.name {
 			shapes = append(shapes, one)
 		}
 	}
-	var failed, sum atomic.Int64
+	known := &answers{Sums: map[string][]string{}}
+	if *check != "" {
+		known.read(*check)
+	}
+	if *learn != "" {
+		*requests = len(shapes) * *variants
+	}
+	var failed, done atomic.Int64
 	var all sync.WaitGroup
 	var lock sync.Mutex
-	carried := map[string]int{}
-	note := func(name string, id int64, status int, said string, err error) {
-		if err != nil || status >= 300 {
-			if failed.Add(1) < 20 {
-				log.Printf("%s %d: %d %.100s %v", name, id, status, said, err)
-			}
+	sent, carried := map[string]int{}, map[string]int{}
+	fail := func(name string, id int64, status int, said string, err error) {
+		if failed.Add(1) < 20 {
+			log.Printf("%s %d: %d %.100s %v", name, id, status, said, err)
 		}
-		digest := sha256.Sum256([]byte(fmt.Sprintln(name, id, status, said)))
-		sum.Add(int64(binary.LittleEndian.Uint64(digest[:])))
 	}
 	for i := 0; i < 4; i++ {
 		all.Add(1)
 		go func(id int64) {
 			defer all.Done()
-			said, err := s.stream(*seconds)
-			note("events", id, 200, said, err)
+			if said, err := s.stream(*seconds); err != nil {
+				fail("events", id, 0, said, err)
+			}
 		}(int64(i))
 	}
-	eachRequest(func(id int64) {
-		of := shapes[id%int64(len(shapes))]
+	began := time.Now()
+	eachRequest(func(number int64) {
+		number--
+		of, id := shapes[number%int64(len(shapes))], number/int64(len(shapes))%int64(*variants)
+		if *rare > 1 {
+			id = number / int64(*rare)
+			if number%int64(*rare) != 0 {
+				of, id = byName[common[number%int64(len(common))]], number
+			} else {
+				of, id = shapes[id%int64(len(shapes))], id/int64(len(shapes))
+			}
+			id %= int64(*variants)
+		}
 		response, said, err := of.send(id)
-		status := 0
+		status, carries := 0, 0
 		if response != nil {
 			status = response.StatusCode
 			if response.Header.Get("X-Carried") != "" {
-				lock.Lock()
-				carried[of.name]++
-				lock.Unlock()
+				carries = 1
 			}
 		}
-		note(of.name, id, status, said, err)
+		lock.Lock()
+		sent[of.name]++
+		carried[of.name] += carries
+		lock.Unlock()
+		sum := fmt.Sprintf("%d %x", status, sha256.Sum256([]byte(said)))
+		if err != nil || status >= 300 {
+			fail(of.name, id, status, said, err)
+		} else if *learn != "" {
+			known.note(of.name, id, sum)
+		} else if known.Sums[of.name][id] != sum {
+			fail(of.name, id, status, said, errors.New("it is another answer than without the agent"))
+		}
+		if so := done.Add(1); so%5000 == 0 {
+			log.Printf("    %d requests after %.0f s, %d failed", so, time.Since(began).Seconds(), failed.Load())
+		}
 	})
 	all.Wait()
+	if *learn != "" {
+		known.write(*learn)
+	}
 	json.NewEncoder(os.Stdout).Encode(map[string]any{
-		"requests": *requests, "failed": failed.Load(), "carried": carried,
-		"checksum": fmt.Sprintf("%016x", uint64(sum.Load())),
+		"requests": done.Load(), "failed": failed.Load(), "sent": sent, "carried": carried,
+		"seconds": time.Since(began).Seconds(),
 	})
 }
