@@ -43,8 +43,9 @@ def where(settings: Propagation, writing: Feature) -> str:
     if not writing:
         return f"{writing.sentence.rstrip('.')}; {joined}."
     wanted = [name for name, on in (("HTTP/1", settings.http1), ("HTTP/2", settings.http2)) if on]
-    if not wanted:
+    into = [f"outgoing {' and '.join(wanted)} requests"] if wanted else []
+    if settings.grpc:
+        into.append("outgoing gRPC calls")
+    if not into:
         return f"Nothing is written into outgoing requests, as configured; {joined}."
-    return (
-        f"Trace context is written into outgoing {' and '.join(wanted)} requests; where it is not, {joined}."
-    )
+    return f"Trace context is written into {' and '.join(into)}; where it is not, {joined}."

@@ -5,6 +5,7 @@
  * with (*ClientConn).NewStream and goes on when that returns a stream. It ends when the client has no more use for it: then
  * its context is cancelled, for which a goroutine waits that grpc starts with every stream. */
 #include "grpc.h"
+#include "grpc_outgoing.h"
 #include "go_type.h"
 
 struct grpc_client_layout {
@@ -192,7 +193,10 @@ int grpc_client_attempt(struct pt_regs *ctx)
 	if (!hit_begin(&hit, ctx) || !(go = layout_of(&hit)))
 		return 0;
 	goroutine = hit.goroutine;
-	if (!goroutine || !(span = span_of_call(goroutine)))
+	span = goroutine ? span_of_call(goroutine) : NULL;
+	if (write_grpc)
+		grpc_attempt_begin(&hit, GO_ARG_1(ctx), span);
+	if (!span)
 		return 0;
 	key = request_key(&hit, goroutine->depth);
 	entry = bpf_map_lookup_elem(&grpc_client_requests, &key);

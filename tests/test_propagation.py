@@ -40,7 +40,15 @@ WRITES = Feature(True, "Trace context can be written into outgoing requests.")
             ),
         ),
         (
-            Propagation(http1=False),
+            Propagation(http2=False, grpc=True),
+            WRITES,
+            (
+                "Trace context is written into outgoing HTTP/1 requests and outgoing gRPC calls; where it is not, "
+                "requests between traced processes of this machine are joined by their connections."
+            ),
+        ),
+        (
+            Propagation(http1=False, http2=False),
             WRITES,
             (
                 "Nothing is written into outgoing requests, as configured; requests between traced processes of this "

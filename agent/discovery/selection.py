@@ -13,6 +13,7 @@ from agent.discovery import processes
 from agent.discovery.headers import WantedHeaders, wanted_headers
 from agent.discovery.ports import listening_ports
 from agent.libraries import LIBRARIES
+from agent.libraries.grpc_propagation import GRPC_PROPAGATION
 from agent.libraries.http1_propagation import HTTP1_PROPAGATION
 from agent.libraries.http2_propagation import HTTP2_PROPAGATION
 from agent.sampling import own_sampling
@@ -235,6 +236,8 @@ def _libraries_off(config: Config, rule: Rule | None) -> dict[str, str]:
             off.setdefault(
                 library.name, f"it is turned off by propagation.{name} and propagation.connections"
             )
+    if not sent.grpc:
+        off.setdefault(GRPC_PROPAGATION.name, "it is turned off by propagation.grpc")
     return off
 
 

@@ -6,6 +6,7 @@ from agent.libraries.echo import ECHO
 from agent.libraries.gin import GIN
 from agent.libraries.gorilla_mux import GORILLA_MUX
 from agent.libraries.grpc_client import GRPC_CLIENT
+from agent.libraries.grpc_propagation import GRPC_PROPAGATION
 from agent.libraries.grpc_server import GRPC_SERVER
 from agent.libraries.http1_propagation import HTTP1_PROPAGATION
 from agent.libraries.http2_propagation import HTTP2_PROPAGATION
@@ -27,6 +28,7 @@ LIBRARIES: tuple[Library, ...] = (
     ECHO,
     GRPC_SERVER,
     GRPC_CLIENT,
+    GRPC_PROPAGATION,
     KAFKA_GO_PRODUCER,
     KAFKA_GO_CONSUMER,
     DATABASE_SQL,

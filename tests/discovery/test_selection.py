@@ -19,10 +19,12 @@ from agent.config import (
 )
 from agent.discovery.ports import listening_ports
 from agent.discovery.selection import Candidate, Choice, Selection, disabled_libraries
+from agent.libraries.grpc_propagation import GRPC_PROPAGATION
 from agent.libraries.http1_propagation import HTTP1_PROPAGATION
 from agent.libraries.http2_propagation import HTTP2_PROPAGATION
 
 LIBRARY = "net/http server"
+EVERYWHERE = Propagation(http1=True, http2=True, grpc=True)
 UNIT = "0::/system.slice/system-shop.slice/shop@1.service\n"
 
 
@@ -130,6 +132,7 @@ def test_the_first_rule_that_matches_counts(shop: Candidate) -> None:
         sampler=Sampling(name=Sampler.TRACEIDRATIO, arg=0.5),
         resource=Resources(service_name="all", attributes=(("a", "1"), ("b", "2"))),
         libraries=Libraries(disabled=(LIBRARY,)),
+        propagation=EVERYWHERE,
         discovery=Discovery(
             rules=(
                 Rule(exe="/other", service_name="wrong"),
@@ -181,7 +184,9 @@ def test_libraries_that_no_process_of_a_file_wants() -> None:
     everywhere = Libraries(disabled=(LIBRARY,))
 
     def libraries_off(*rules: Rule, libraries: Libraries | None = None) -> dict[str, str]:
-        config = Config(discovery=Discovery(rules=rules), libraries=libraries or Libraries())
+        config = Config(
+            discovery=Discovery(rules=rules), libraries=libraries or Libraries(), propagation=EVERYWHERE
+        )
         return Selection(config).libraries_off("/x")
 
     assert libraries_off() == {}
@@ -224,6 +229,8 @@ def test_what_writes_and_joins_nothing_is_off() -> None:
     def off(propagation: Propagation) -> set[str]:
         return set(Selection(Config(propagation=propagation)).libraries_off("/x"))
 
-    assert off(Propagation(http1=False, http2=False)) == set()
-    assert off(Propagation(http1=True, http2=False, connections=False)) == {HTTP2_PROPAGATION.name}
-    assert off(Propagation(http1=False, http2=True, connections=False)) == {HTTP1_PROPAGATION.name}
+    grpc = {GRPC_PROPAGATION.name}
+    assert off(Propagation(http1=False, http2=False)) == grpc
+    assert off(Propagation(http1=False, http2=False, grpc=True)) == set()
+    assert off(Propagation(http1=True, http2=False, connections=False)) == {HTTP2_PROPAGATION.name} | grpc
+    assert off(Propagation(http1=False, http2=True, connections=False)) == {HTTP1_PROPAGATION.name} | grpc

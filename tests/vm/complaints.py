@@ -1,5 +1,7 @@
 """Faults that the kernel tells of, such as no program may cause."""
 
+# ruff: noqa: T201 (for programs of the terminal)
+
 from __future__ import annotations
 
 import os
@@ -26,3 +28,11 @@ def complaints() -> Iterator[str]:
                 yield text
     finally:
         os.close(log)
+
+
+def told() -> int:
+    """Print all complaints, and give how many there are."""
+    lines = list(complaints())
+    for line in lines:
+        print(f"  the kernel complains: {line}")
+    return len(lines)

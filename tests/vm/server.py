@@ -29,8 +29,8 @@ from tests.support.comparison import compare
 from tests.support.daemon import Daemon, eventually, running
 from tests.support.golang import NEWEST, build
 from tests.support.http import Server, expects_span, send, serving
-from tests.vm import check, injection
-from tests.vm.complaints import complaints
+from tests.vm import check, grpc_calls, injection
+from tests.vm.complaints import told
 
 OLDEST = "1.19.13"
 """Go up to 1.23 has hash maps, since 1.24 Swiss maps; up to 1.26 HTTP/2 is a part of net/http itself."""
@@ -60,6 +60,8 @@ class Combination:
 def prepare(arch: str) -> None:
     """Build on the host what guests of this architecture run; there is no compiler in all of them."""
     injection.prepare(arch)
+    if arch == "amd64":
+        grpc_calls.prepare()
     build("http_client", go=NEWEST, arch=arch)
     for release in RELEASES:
         build("http_server", go=release, arch=arch)
@@ -79,11 +81,8 @@ def main() -> int:
             result = f"FAILED: {error}"
         print(f"  {combination}: {result}, {time.monotonic() - began:.1f} s")
     if injection.wanted():
-        failed += injection.run(requests=INJECTIONS)
-    for line in complaints():
-        failed += 1
-        print(f"  the kernel complains: {line}")
-    return 1 if failed else 0
+        failed += injection.run(requests=INJECTIONS) + grpc_calls.run()
+    return 1 if failed + told() else 0
 
 
 def loads(path: Path) -> bool:

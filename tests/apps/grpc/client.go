@@ -142,13 +142,17 @@ func stream(ctx context.Context, connection *grpc.ClientConn, method string, one
 	}
 }
 
-func send(target string, useTLS bool, connections, concurrency int) {
+func dial(target string, useTLS bool, connections int) []*grpc.ClientConn {
 	var pool []*grpc.ClientConn
 	for i := 0; i < connections; i++ {
 		connection, err := grpc.Dial(target, dialOptions(useTLS)...)
 		check(err)
 		pool = append(pool, connection)
 	}
+	return pool
+}
+
+func send(pool []*grpc.ClientConn, concurrency int) {
 	calls := make(chan Call)
 	var workers sync.WaitGroup
 	var mu sync.Mutex

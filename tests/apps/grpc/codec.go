@@ -32,4 +32,5 @@ type Request struct {
 type Reply struct {
 	ID          string `json:"id"`
 	Traceparent string `json:"traceparent"`
+	Metadata    string `json:"metadata,omitempty"` // a checksum of what came with the call under names that begin with x-
 }

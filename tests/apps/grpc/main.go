@@ -19,9 +19,15 @@ func main() {
 	workers := flag.Uint("workers", 0, "goroutines that serve streams; 0: one each")
 	connections := flag.Int("connections", 1, "connections of the client")
 	concurrency := flag.Int("concurrency", 1, "calls at a time")
+	stormy := flag.Int("storm", 0, "instead of calls from standard input make so many, each with other metadata, and check all answers")
 	flag.Parse()
 	if *target != "" {
-		send(*target, *useTLS, *connections, *concurrency)
+		pool := dial(*target, *useTLS, *connections)
+		if *stormy > 0 {
+			storm(pool, *concurrency, *stormy)
+		} else {
+			send(pool, *concurrency)
+		}
 		return
 	}
 	serve(*listen, *log, *useTLS, *overHTTP, *workers)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -46,10 +47,7 @@ func (s *server) write(ctx context.Context, method, id string, err error) {
 
 func traceparent(ctx context.Context) string {
 	md, _ := metadata.FromIncomingContext(ctx)
-	if values := md["traceparent"]; len(values) > 0 {
-		return values[0]
-	}
-	return ""
+	return strings.Join(md["traceparent"], " and ")
 }
 
 func (s *server) answer(ctx context.Context, request *Request) (*Reply, error) {
@@ -71,7 +69,8 @@ func (s *server) answer(ctx context.Context, request *Request) (*Reply, error) {
 	if request.Code != 0 {
 		return nil, status.Error(codes.Code(request.Code), "asked to")
 	}
-	return &Reply{ID: request.ID, Traceparent: traceparent(ctx)}, nil
+	md, _ := metadata.FromIncomingContext(ctx)
+	return &Reply{ID: request.ID, Traceparent: traceparent(ctx), Metadata: digest(md)}, nil
 }
 
 func (s *server) unary(_ interface{}, ctx context.Context, decode func(interface{}) error, through grpc.UnaryServerInterceptor) (interface{}, error) {
