@@ -104,7 +104,8 @@ def running(
         if config is None:
             command += ["--config", "/dev/null", "--endpoint", f"http://127.0.0.1:{collector.port}"]
             # The tests' clients are traced as well, and requests that they send no context with are to have no parent.
-            command += ["--set", "propagation.http1=no", "--set", "propagation.connections=no"]
+            for one in ("http1", "http2", "connections"):
+                command += ["--set", f"propagation.{one}=no"]
         else:
             config.write_text(config.read_text().replace("PORT", str(collector.port)))
             command += ["--config", str(config)]

@@ -173,7 +173,7 @@ def _stressed(load: Sequence[str], daemon: Daemon | None) -> dict[str, Any]:
 def trees() -> str:
     """Send requests through the three services, and look at their traces. Raises AssertionError."""
     total = 0
-    # HTTP/2's requests have too few headers for a buffer with room, and are joined by their connections.
+    # What can't be written into is joined by its connection.
     with (
         tracing("propagation.http2=yes", "propagation.connections=yes") as daemon,
         services.serving() as system,
