@@ -122,7 +122,7 @@ func (s *stresser) shapes() []shape {
 			one(name+" cookie", client, base, "GET", "/echo/", nil, cookie),
 			one(name+" own", client, base, "GET", "/echo/", nil, own),
 			one(name+" many", client, base, "GET", "/echo/", nil, many),
-			one(name+" shared", client, base, "GET", "/echo/", nil, sharing),
+			together(one(name+" shared", client, base, "GET", "/echo/", nil, sharing), 4),
 			one(name+" large", client, base, "GET", "/echo/", nil, large),
 			one(name+" trailers", client, base, "POST", "/echo/", chunked, trailers),
 			one(name+" continue", client, base, "POST", "/echo/", sized, func(r *http.Request, id int64) {
@@ -145,6 +145,28 @@ func (s *stresser) shapes() []shape {
 		one("tunnel", s.proxied, http2, "GET", "/echo/", nil, nil),
 		shape{"upgrade", s.upgrade},
 	)
+}
+
+// together sends several of a kind at a time, and gives all that they say; the response is one of theirs.
+func together(kind shape, times int) shape {
+	return shape{kind.name, func(id int64) (*http.Response, string, error) {
+		responses, said, errs := make([]*http.Response, times), make([]string, times), make([]error, times)
+		var all sync.WaitGroup
+		for i := range said {
+			all.Add(1)
+			go func(i int) {
+				defer all.Done()
+				responses[i], said[i], errs[i] = kind.send(id)
+			}(i)
+		}
+		all.Wait()
+		for i, response := range responses {
+			if errs[i] != nil || response.StatusCode >= 300 {
+				return response, said[i], errs[i]
+			}
+		}
+		return responses[0], strings.Join(said, ""), nil
+	}}
 }
 
 // upgrade talks over a connection that has been taken over.
