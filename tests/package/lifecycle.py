@@ -212,7 +212,9 @@ def traces_every_library(world: World) -> None:
         for resource, scope, span in world.arrived():
             name = name_of.get(resource["process.executable.path"], "")
             found |= {(name, scope), (name, attributes(span).get("http.route", ""))}
-        for executable in json.loads(call("gospan", "status", "--json"))["executables"]:
+        # While it attaches it may be too busy to answer.
+        said = call("gospan", "status", "--json", check=False)
+        for executable in json.loads(said)["executables"] if said else ():
             name = name_of.get(executable["path"], "")
             found |= {(name, one["name"]) for one in executable["libraries"] if one["status"] == "on"}
         return wanted - found
