@@ -239,7 +239,7 @@ def traces_every_library(world: World) -> None:
 
 def joins(world: World) -> None:
     """Where nothing is written into requests, the two ends of a connection are joined all the same."""
-    DROP_IN.write_text("[propagation]\nhttp1 = false\n")
+    DROP_IN.write_text("[propagation]\nhttp1 = false\nhttp2 = false\n")
     systemctl("restart", "gospan")
 
     def joined() -> bool:
