@@ -18,7 +18,7 @@ from tests.package import namespace
 from tests.package.images import debian
 from tests.support import grpc, kafka_go, sql
 from tests.support.golang import build
-from tests.vm import guest, kernels
+from tests.vm import cache, guest, kernels
 from tests.vm.guest import PROJECT, Result
 from tests.vm.userland import Userland
 
@@ -77,12 +77,16 @@ if os.environ.get("GOSPAN_TEST_PACKAGE") == "all":
 
     @pytest.mark.parametrize("suite", SUITES)
     def test_in_a_virtual_machine(suite: str, command: list[str], environment: dict[str, str]) -> None:
+        # What one guest has compiled of the tests and their libraries, the next one finds.
+        compiled = cache.directory("pycache") / suite
+        env = environment | {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(compiled)}
+        land = Userland(debian(suite), visible=(PROJECT,), writable=(compiled,), env=env)
         passed(
             guest.run(
                 kernels.fetch(SUITES[suite]),
                 command,
                 systemd=True,
-                land=Userland(debian(suite), visible=(PROJECT,), env=environment),
+                land=land,
                 results=guest.RESULTS / f"package-{suite}-machine",
                 timeout=3000,
             )
