@@ -44,7 +44,7 @@ func main() {
 	}
 	new(pgxpool.Pool).Query(ctx, os.Args[0])
 
-	db, err := sql.Open("pgx", stdlib.RegisterConnConfig(nil))
+	db, err := sql.Open("pgx", os.Args[0])
 	if err == nil {
 		db.QueryContext(ctx, os.Args[0], kept...)
 	}
