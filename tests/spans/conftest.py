@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from agent.config import Export
-from agent.log import StateLog
-from agent.spans.export import Exporter
 from agent.spans.transport import GrpcTransport
 from tests.spans.collector import Collector, serving
-from tests.spans.exporting import FAST, Recorder
+from tests.spans.exporting import Recorder, Start, starting
 
 
 @pytest.fixture
@@ -20,16 +17,9 @@ def recorder() -> Recorder:
 
 
 @pytest.fixture
-def start(recorder: Recorder) -> Iterator[Callable[[Export], Exporter]]:
-    started: list[Exporter] = []
-
-    def make(settings: Export) -> Exporter:
-        started.append(Exporter(settings, GrpcTransport, log=StateLog(recorder), backoff=FAST))
-        return started[-1]
-
-    yield make
-    for exporter in started:
-        exporter.shutdown(0)
+def start(recorder: Recorder) -> Iterator[Start]:
+    with starting(recorder, GrpcTransport) as make:
+        yield make
 
 
 @pytest.fixture

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
@@ -11,7 +12,8 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from agent.config import Export
-from agent.spans.delivery import Backoff
+from agent.log import StateLog
+from agent.spans.delivery import Backoff, Transport
 from agent.spans.export import Exporter, ExportStatus
 from agent.spans.otlp import Origin, encode_spans
 from tests.spans.collector import Collector
@@ -49,6 +51,20 @@ def spans(numbers: range) -> list[bytes]:
 
 
 Start = Callable[[Export], Exporter]
+
+
+@contextmanager
+def starting(recorder: Recorder, transport: Callable[[Export], Transport]) -> Iterator[Start]:
+    """Give what starts exporters that send by a transport; they end when it does."""
+    started: list[Exporter] = []
+
+    def make(settings: Export) -> Exporter:
+        started.append(Exporter(settings, transport, log=StateLog(recorder), backoff=FAST))
+        return started[-1]
+
+    yield make
+    for exporter in started:
+        exporter.shutdown(0)
 
 
 def to(collector: Collector, **changes: object) -> Export:

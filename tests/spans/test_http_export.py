@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from email.utils import formatdate
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,11 +20,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from agent.config import Compression, Destination, Export, Protocol
+from agent.config import Compression, Destination, Protocol
 from agent.log import StateLog
-from agent.spans.export import Exporter
 from agent.spans.http_transport import HttpTransport
 from agent.spans.sinks import Exporters, open_otlp
+from tests.spans import exporting
 from tests.spans.collector import (
     Authority,
     Collector,
@@ -34,34 +35,22 @@ from tests.spans.collector import (
     serving,
     serving_http,
 )
-from tests.spans.exporting import FAST, Recorder, origin, spans, total, wait_until
+from tests.spans.exporting import FAST, Recorder, Start, origin, spans, starting, total, wait_until
 
-SETTINGS = Export(protocol=Protocol.HTTP, batch_size=100, queue_size=1000, schedule_delay=0.02, timeout=2.0)
-
-Start = Callable[[Export], Exporter]
+SETTINGS = replace(exporting.SETTINGS, protocol=Protocol.HTTP)
+to = partial(exporting.to, protocol=Protocol.HTTP)
 
 
 @pytest.fixture
 def start(recorder: Recorder) -> Iterator[Start]:
-    started: list[Exporter] = []
-
-    def make(settings: Export) -> Exporter:
-        started.append(Exporter(settings, HttpTransport, log=StateLog(recorder), backoff=FAST))
-        return started[-1]
-
-    yield make
-    for exporter in started:
-        exporter.shutdown(0)
+    with starting(recorder, HttpTransport) as make:
+        yield make
 
 
 @pytest.fixture
 def collector() -> Iterator[HttpCollector]:
     with serving_http(HttpCollector()) as running:
         yield running
-
-
-def to(collector: Collector, **changes: object) -> Export:
-    return replace(SETTINGS, endpoint=f"http://127.0.0.1:{collector.port}", **changes)  # type: ignore[arg-type]
 
 
 def answering(status: int, text: str = "", **headers: str) -> Callable[[HttpHandler], None]:
