@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,15 +71,28 @@ def started(
 
 def check_load(daemon: Daemon, services: Services, *, clients: int, requests: int) -> None:
     """Send requests, and see that each gives one trace with the right tree."""
-    before = {span.span_id for pid in services.pids.values() for span in daemon.spans_of(pid)}
+    known = {*services.pids.values()}
+    before = {span.span_id for resource, span in daemon.spans() if resource["process.pid"] in known}
     pid, said = services.load(clients=clients, requests=requests)
     assert said["failed"] == 0
     pids = services.pids | {"load": pid}
     wanted = requests * len(ROLES) + len(before)
-    eventually(lambda: sum(len(daemon.spans_of(one)) for one in pids.values()) >= wanted, "all spans")
+    with suppress(AssertionError):  # it is told below what is missing
+        eventually(lambda: len(daemon.collector.spans) >= wanted, "all spans")
+        eventually(lambda: sum(by_role(daemon, pids).values()) >= wanted, "all spans of these processes")
+    counts = by_role(daemon, pids)
+    assert sum(counts.values()) >= wanted, (
+        f"{wanted} spans wanted of {pids}, {counts} came, {len(daemon.collector.spans)} in all; {daemon.stop()}"
+    )
     found = spans_by_request(daemon, pids, without=before)
     assert len(found) == requests
     assert {request: wrong for request, spans in found.items() if (wrong := check_trace(spans))} == {}
+
+
+def by_role(daemon: Daemon, pids: Mapping[str, int]) -> dict[str, int]:
+    """How many spans of each of these processes have come."""
+    counts = Counter(resource["process.pid"] for resource, _ in daemon.spans())
+    return {role: counts[pid] for role, pid in pids.items()}
 
 
 def spans_by_request(
