@@ -27,8 +27,8 @@ WRITES = Feature(True, "Trace context can be written into outgoing requests.")
             Propagation(),
             WRITES,
             (
-                "Trace context is written into outgoing HTTP/1 requests; where it is not, requests between traced "
-                "processes of this machine are joined by their connections."
+                "Trace context is written into outgoing HTTP/1 and HTTP/2 requests; where it is not, requests between "
+                "traced processes of this machine are joined by their connections."
             ),
         ),
         (

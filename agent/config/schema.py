@@ -334,7 +334,7 @@ class Propagation:
     http1: bool = key(
         True, FLAG, "Write traceparent and tracestate into outgoing HTTP/1 requests.", restart=True
     )
-    http2: bool = key(False, FLAG, "Write them into outgoing HTTP/2 requests.", restart=True)
+    http2: bool = key(True, FLAG, "Write them into outgoing HTTP/2 requests.", restart=True)
     grpc: bool = key(False, FLAG, "Write them into outgoing gRPC calls.", restart=True)
     connections: bool = key(
         True,
