@@ -8,7 +8,7 @@ import gc
 # malloc.h of glibc; other C libraries need no telling.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _SETTINGS = ((_M_ARENA_MAX, 1), (_M_MMAP_THRESHOLD, 4 << 20), (_M_TRIM_THRESHOLD, 8 << 20))
-"""Batches of records and requests are a few hundred KB: were each mapped anew, its pages would be faulted in every time,
+"""Batches of records and requests are a few hundred KB: were each mapped anew, its pages would be faulted in each time,
 a sixth of what a span costs. What is free between them is given back when the processes have been looked through."""
 
 
