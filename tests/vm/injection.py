@@ -173,10 +173,11 @@ def _stressed(load: Sequence[str], daemon: Daemon | None) -> dict[str, Any]:
 def trees() -> str:
     """Send requests through the three services, and look at their traces. Raises AssertionError."""
     total = 0
-    # What can't be written into is joined by its connection.
+    # What can't be written into is joined by its connection. When the agent says that it traces it knows all processes
+    # that were there before; of one that starts later the first requests may be missed.
     with (
-        tracing("propagation.http2=yes", "propagation.connections=yes") as daemon,
         services.serving() as system,
+        tracing("propagation.http2=yes", "propagation.connections=yes") as daemon,
     ):
         eventually(lambda: daemon.traces(str(system.executable)), "the services are traced")
         for clients, requests in ((1, 10), (64, 64), (512, 512)):
