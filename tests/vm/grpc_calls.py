@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from tests.support.daemon import Daemon, eventually
 from tests.support.grpc import NEWEST_GRPC, Calls, Server, call, program, serving
 from tests.vm.complaints import told
-from tests.vm.injection import contexts, tracing
+from tests.vm.injection import SPARING, contexts, tracing
 
 RELEASES = ("1.14.0", "1.58.3", NEWEST_GRPC)
 CALLS = 120
@@ -47,10 +49,12 @@ def main() -> int:
     add("--calls", type=int, default=100_000, help="of a storm (default: %(default)s)")
     add("--connections", type=int, default=100, help="of a storm (default: %(default)s)")
     add("--concurrency", type=int, default=200, help="calls of a storm at a time (default: %(default)s)")
+    add("--storm", action="store_true", help="only the storm, of which few spans are kept")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="setting of the agent")
     options = parser.parse_args()
     load = ["-connections", str(options.connections), "-concurrency", str(options.concurrency)]
-    failed = run(options.release or RELEASES, options.calls, load, options.set)
+    settings = (*(SPARING if options.storm else ()), *options.set)
+    failed = run(options.release or RELEASES, options.calls, load, settings, traces=not options.storm)
     return 1 if failed + told() else 0
 
 
@@ -59,6 +63,8 @@ def run(
     calls: int = 400,
     load: Sequence[str] = ("-connections", "4", "-concurrency", "32"),
     settings: Sequence[str] = (),
+    *,
+    traces: bool = True,
 ) -> int:
     """Run these releases, print a line for each, and give how many failed."""
     failed = 0
@@ -66,7 +72,10 @@ def run(
         for release in releases:
             began = time.monotonic()
             try:
-                result = _run(daemon, program(release), Path(logs) / release, calls, load)
+                path = program(release)
+                with _serving(daemon, path, Path(logs) / release if traces else Path(os.devnull)) as server:
+                    result = f"{_traces(daemon, path, server)}; " if traces else ""
+                    result += _storm(path, server, calls, load)
             except AssertionError as error:
                 failed += 1
                 result = f"FAILED: {error}"
@@ -79,10 +88,11 @@ def run(
     return failed
 
 
-def _run(daemon: Daemon, path: Path, log: Path, calls: int, load: Sequence[str]) -> str:
+@contextmanager
+def _serving(daemon: Daemon, path: Path, log: Path) -> Iterator[Server]:
     with serving(path, log=log) as server:
         eventually(lambda: daemon.traces(str(path)), "the server is traced")
-        return f"{_traces(daemon, path, server)}; {_storm(path, server, calls, load)}"
+        yield server
 
 
 def _traces(daemon: Daemon, path: Path, server: Server) -> str:
