@@ -7,42 +7,28 @@ new process of it (bpf/process.bpf.c), before its first instruction runs.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
 
+from agent.announcer import Announcer
 from agent.config import Config
 from agent.discovery import processes
 from agent.discovery.processes import FileIdentity, Process
 from agent.discovery.selection import Candidate, Choice, Selection, by_own_environment
-from agent.discovery.watch import IN_MODIFY, FileWatch, is_awaited, lease
+from agent.discovery.watch import FileWatch
 from agent.executable import Executable as ExecutableFile
 from agent.executable import ExecutableError, NotGoError
 from agent.executables import Executable, Executables, NoRoomError
+from agent.guard import FileGuard
 from agent.kernel.errors import KernelError
 from agent.kernel.programs import Programs
 from agent.left_out import Ignored, LeftOut, NotTraced
-from agent.log import Event, Logger, emit
+from agent.log import Logger
 from agent.offsets.resolve import Resolver
 from agent.plan import Plan, make_plan
 from agent.roster import Roster
 from agent.spans.pipeline import Pipeline
 from agent.spans.records import record_process, record_start, record_tgid
-from agent.spans.resource import Build, Host, describe, describe_ended
-
-_KEPT_AFTER_END = 5.0
-"""How long a process is remembered after its end, in seconds: records of it may still be on their way."""
-
-
-@dataclass(frozen=True, slots=True)
-class Traced:
-    """A process that is traced; `number` is what its records call it, `service` its service.name."""
-
-    pid: int
-    number: int
-    service: str
-    executable: Executable
-    choice: Choice
+from agent.traced import Traced, TracedProcesses
 
 
 class Tracer:
@@ -61,22 +47,18 @@ class Tracer:
         self._config = config
         self._alive = alive
         self._programs = programs
-        self._pipeline = pipeline
         self._resolver = resolver
         self._log = log
-        self._host = Host.read()
-        self._watch = FileWatch()
-        self._watched: dict[int, Executable] = {}
+        self._guard = FileGuard(log)
         self._executables = Executables(programs, config.kernel.max_executables, alive)
-        self._traced: dict[int, Traced] = {}
         self._left_out = LeftOut()
         self._seen: dict[int, FileIdentity] = {}
-        self._ended: list[tuple[float, int]] = []
         self._closed = False
-        self._refused_told = 0
-        self._tell_refused()
+        self._announcer = Announcer(programs, log)
+        self._announcer.refused()
         self._selection = Selection(config)
         self._roster = Roster(programs)
+        self._traced = TracedProcesses(self._roster, pipeline, log)
         exec_record = programs.format("process_exec_record")
         self._exec_file = exec_record.offset("file.inode")
         self._exec_path = slice(exec_record.offset("path"), exec_record.size)
@@ -84,12 +66,12 @@ class Tracer:
     @property
     def watch(self) -> FileWatch:
         """What tells of files that change; `files_changed` is to be called then."""
-        return self._watch
+        return self._guard.watch
 
     @property
     def traced(self) -> list[Traced]:
         """The processes that are traced now."""
-        return list(self._traced.values())
+        return self._traced.all()
 
     @property
     def executables(self) -> list[Executable]:
@@ -156,23 +138,12 @@ class Tracer:
 
     def files_changed(self) -> None:
         """Take the probes out of files that are written to, before anything runs what is in them then."""
-        for leased in self._executables.all():
-            if leased.leased and is_awaited(leased.fd):
-                self._detach(leased, "its file is about to be written to")
-        for number, what in self._watch.changed().items():
-            executable = self._watched.get(number)
-            if executable is None:
-                continue
-            if what & IN_MODIFY:
-                self._detach(executable, "its file was written to")
-            elif not executable.processes and executable.removed:
-                self._detach(executable, "its file was removed")
+        for executable, why in self._guard.changed(self._executables.all()):
+            self._detach(executable, why)
 
     def tidy(self) -> None:
         """Forget processes that ended a while ago."""
-        before = time.monotonic() - _KEPT_AFTER_END
-        while self._ended and self._ended[0][0] < before:
-            self._pipeline.forget(self._ended.pop(0)[1])
+        self._traced.tidy()
 
     def reconfigure(self, config: Config) -> None:
         """Go by another configuration from now on. What stays wanted stays attached, and its open spans go on.
@@ -226,7 +197,7 @@ class Tracer:
         """Take all probes off; nothing is attached from here on."""
         self._closed = True
         self._executables.close()
-        self._watch.close()
+        self._guard.close()
 
     def _meet(self, pid: int, *, key: bytes | None = None, number: int = 0, path: bytes = b"") -> None:
         """Look at a process that started, or was found.
@@ -238,7 +209,11 @@ class Tracer:
         if process is not None and (key is None or self._roster.is_key_of(key, process.file)):
             self._seen[pid] = process.file
         elif number:
-            self._follow_ended(pid, key, number)
+            for executable in self._executables.all():
+                if key in executable.keys:
+                    choice = self._selection.of_path(executable.path)
+                    declared = choice.resource if choice else self._config.resource
+                    self._traced.know_ended(pid, executable, number, declared)
             return
         else:
             # It ended, or runs another program by now, which is told of by an event of its own.
@@ -273,7 +248,7 @@ class Tracer:
             # The file is known by a path whose processes are traced, and this one has another.
             self._roster.strike(process.pid)
         if known is None:
-            self._announce(executable)
+            self._announcer.attached(executable)
 
     def _name(self, executable: Executable, key: bytes) -> None:
         """Tell the kernel what to do with new processes of a file that it calls `key`."""
@@ -336,22 +311,12 @@ class Tracer:
             if former.file.same_inode(process.file):
                 self._detach(former, "its file was changed")
         try:
-            lease(fd)
-            why_not = ""
+            why_not_held = self._guard.hold(fd)
         except BlockingIOError:
             return None  # it is being written to; when it is started it is looked at again
-        except OSError as error:
-            why_not = os.strerror(error.errno or 0)
         executable = self._executables.attach(process.file, fd, plan)
-        self._tell_refused()
-        executable.leased = not why_not
-        executable.watch = self._watch_file(executable)
-        if why_not:
-            self._log.warning(
-                f"don't write to {process.path} in place while gospan runs, replace it: writers can't be made to wait",
-                exe=process.path,
-                why=why_not,
-            )
+        self._announcer.refused()
+        self._guard.add(executable, why_not_held)
         return executable
 
     def _plan(self, path: str, fd: int, disabled: Mapping[str, str]) -> Plan:
@@ -371,60 +336,13 @@ class Tracer:
             self._detach(executable, "all libraries in it are turned off")
             return
         self._executables.change(executable, plan)
-        self._tell_refused()
-        self._announce(executable)
-
-    def _tell_refused(self) -> None:
-        """Say what the kernel didn't take of the programs that had to be loaded, once."""
-        refused = self._programs.refused
-        for one in refused[self._refused_told :]:
-            emit(
-                self._log,
-                Event.SKIPPED,
-                f"this kernel refuses a part of {one.library}",
-                library=one.library,
-                program=one.program,
-                reason=one.reason,
-            )
-        self._refused_told = len(refused)
-
-    def _announce(self, executable: Executable) -> None:
-        path = executable.path
-        emit(
-            self._log,
-            Event.ATTACHED,
-            f"tracing {path}: {', '.join(one.library.name for one in executable.libraries)}",
-            exe=path,
-            go=executable.plan.go_version,
-            probes=executable.probes,
-        )
-        for one in executable.off:
-            self._log.info(f"not traced in {path}: {one.what}", exe=path, why=one.why)
+        self._announcer.refused()
+        self._announcer.attached(executable)
 
     def _skip(self, process: Process, reason: str, *, for_room: bool = False) -> None:
         """Leave a Go program alone that ought to be traced, and say why."""
         self._left_out.ignore(process.file, process.path, reason, for_room=for_room)
-        emit(
-            self._log,
-            Event.SKIPPED,
-            f"not tracing {process.path}: {reason}",
-            exe=process.path,
-            pid=process.pid,
-        )
-
-    def _watch_file(self, executable: Executable) -> int:
-        try:
-            number = self._watch.add(f"/proc/self/fd/{executable.fd}")
-        except OSError as error:
-            # fs.inotify.max_user_watches is used up. It is traced all the same.
-            self._log.warning(
-                "a traced file can't be watched: it must not be written to while gospan runs",
-                exe=executable.path,
-                error=str(error),
-            )
-            return -1
-        self._watched[number] = executable
-        return number
+        self._announcer.skipped(process, reason)
 
     def _choose(self, process: Process) -> Choice:
         """Decide about a process; about one that ended, by its path alone."""
@@ -437,54 +355,17 @@ class Tracer:
         return by_own_environment(choice or self._selection.of(candidate), candidate)
 
     def _follow(self, process: Process, executable: Executable, number: int, choice: Choice) -> None:
-        """Have the programs listen to a process, and know its resource."""
         if number and choice != self._selection.of_path(executable.path):
             # The kernel took it for one like the others of its file.
             self._roster.change(process.pid, executable.slot, choice, number)
-        number = number or self._roster.enter(process.pid, executable.slot, choice)
-        resource = describe(process.pid, self._host, build=_build(executable), declared=choice.resource)
-        if resource is None:
-            # It ended, perhaps before the kernel could be told that it is traced; then nobody else takes that back.
-            if self._roster.number_of(process.pid) == number:
-                self._roster.strike(process.pid)
-            self._know_ended(process.pid, number, executable)
-            return
-        if choice.sampler_ignored:
-            self._log.warning(choice.sampler_ignored, pid=process.pid, exe=executable.path)
-        self._pipeline.know(number, resource.message())
-        self._traced[process.pid] = Traced(process.pid, number, resource.service_name, executable, choice)
-        executable.processes += 1
-
-    def _follow_ended(self, pid: int, key: bytes | None, number: int) -> None:
-        """Know the resource of a process that the kernel traced, and that ended before it could be looked at."""
-        for executable in self._executables.all():
-            if key in executable.keys:
-                self._know_ended(pid, number, executable)
-
-    def _know_ended(self, pid: int, number: int, executable: Executable) -> None:
-        choice = self._selection.of_path(executable.path)
-        resource = describe_ended(
-            pid,
-            executable.path,
-            number,
-            self._host,
-            build=_build(executable),
-            declared=choice.resource if choice else self._config.resource,
-        )
-        self._pipeline.know(number, resource.message())
-        self._ended.append((time.monotonic(), number))
+        self._traced.follow(process.pid, executable, number, choice)
 
     def _gone(self, pid: int) -> None:
         """Take note that a process ended, or became another program."""
         self._seen.pop(pid, None)
         self._left_out.forget(pid)
-        traced = self._traced.pop(pid, None)
-        if traced is None:
-            return
-        self._ended.append((time.monotonic(), traced.number))
-        executable = traced.executable
-        executable.processes -= 1
-        if not self._closed and not executable.processes and executable.removed:
+        executable = self._traced.drop(pid)
+        if executable and not self._closed and not executable.processes and executable.removed:
             self._detach(executable, "its file was removed")
 
     def _choose_again(self) -> None:
@@ -507,7 +388,7 @@ class Tracer:
                 self._leave(traced, choice.why)
                 self._alive()
             elif choice != traced.choice:
-                self._treat(traced, choice)
+                self._traced.treat(traced, choice)
 
     def _leave(self, traced: Traced, why: str) -> None:
         """Stop listening to a process that goes on, and take the probes out of its file if nobody wants them now."""
@@ -520,36 +401,19 @@ class Tracer:
         if not executable.processes and self._executables.get(executable.file) is executable:
             self._detach(executable, "none of its processes is to be traced")
 
-    def _treat(self, traced: Traced, choice: Choice) -> None:
-        """Trace a process in another way from now on: what is attached stays."""
-        executable = traced.executable
-        self._roster.change(traced.pid, executable.slot, choice, traced.number)
-        resource = describe(traced.pid, self._host, build=_build(executable), declared=choice.resource)
-        if resource is None:
-            return  # it ended: its last spans keep the resource that they had
-        self._pipeline.know(traced.number, resource.message())
-        self._traced[traced.pid] = replace(traced, service=resource.service_name, choice=choice)
-
     def _detach(self, executable: Executable, why: str) -> None:
         for key in executable.keys:
             self._roster.forget_file(key)
-        for traced in [one for one in self._traced.values() if one.executable is executable]:
-            self._roster.strike(traced.pid)
-            self._ended.append((time.monotonic(), traced.number))
-            del self._traced[traced.pid]
-            self._seen.pop(traced.pid, None)
-        if executable.watch >= 0:
-            del self._watched[executable.watch]
-            self._watch.remove(executable.watch)
+        for traced in self._traced.all():
+            if traced.executable is executable:
+                self._traced.stop(traced.pid)
+                self._seen.pop(traced.pid, None)
+        self._guard.remove(executable)
         self._executables.detach(executable)
-        self._log.info(f"no longer tracing {executable.path}: {why}", exe=executable.path)
+        self._announcer.detached(executable, why)
         self._look_again_at(self._left_out.take_back_those_without_room())
 
     def _look_again_at(self, files: set[FileIdentity]) -> None:
         """Have the next scan look at the processes of these files as if they had not been seen."""
         for pid in [pid for pid, file in self._seen.items() if file in files]:
             del self._seen[pid]
-
-
-def _build(executable: Executable) -> Build:
-    return Build(go_version=executable.plan.go_version, service_version=executable.plan.version)

@@ -2,53 +2,26 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-import agent.tracer
+import agent.traced
 from agent import left_out
 from agent.config import Config, Discovery, Kernel, Rule, Sampler, Selector
 from agent.discovery import processes
 from agent.discovery.processes import Process
 from agent.roster import Roster
 from tests.support.golang import build
-from tests.support.http import Server, send, serving
-from tests.support.memory import in_file, in_memory, places
+from tests.support.http import serving
+from tests.support.processes import copy_of, request
 from tests.support.tracing import Tracing, tracing
 
 pytestmark = pytest.mark.kernel
-
-
-@pytest.fixture
-def rig() -> Iterator[Tracing]:
-    with tracing() as made:
-        yield made
-
-
-@pytest.fixture
-def program(tmp_path: Path) -> Path:
-    """A server in a file of its own, which no agent has seen before."""
-    return copy_of(build("http_server"), tmp_path / "server")
-
-
-def copy_of(file: Path | str, to: Path) -> Path:
-    shutil.copy(file, to)
-    return to
-
-
-def request(server: Server, count: int = 10) -> int:
-    """Send requests that all have a span; give how many."""
-    for line in send(server, "http1", "-target", "/do", "-connections", "2", requests=count):
-        raise AssertionError(line)  # with -target it writes no lines
-    return count
 
 
 def verdict(rig: Tracing, path: Path) -> int | None:
@@ -85,7 +58,7 @@ def test_a_scan_that_is_faster_than_the_event(
     rig: Tracing, program: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The process keeps the number that the kernel gave it, and so its open spans and its resource."""
-    monkeypatch.setattr(agent.tracer, "_KEPT_AFTER_END", 0)
+    monkeypatch.setattr(agent.traced, "_KEPT_AFTER_END", 0)
     with serving(program) as first:
         rig.until_started(first.pid)
     with serving(program) as second:
@@ -332,102 +305,6 @@ def test_more_executables_than_there_is_room_for(tmp_path: Path, program: Path) 
             rig.until_spans(second.pid, request(second))
 
 
-def test_a_file_that_is_touched_while_it_runs(rig: Tracing, program: Path) -> None:
-    with serving(program) as server:
-        rig.until_started(server.pid)
-        os.utime(program)
-        rig.tracer.scan()
-        rig.tracer.scan()
-        assert rig.traced(program) == [server.pid]
-        assert rig.executables(program) == 1
-        rig.until_spans(server.pid, request(server))
-
-
-def test_a_removed_file_keeps_its_probes_as_long_as_it_runs(rig: Tracing, program: Path) -> None:
-    with serving(program) as server:
-        rig.until_started(server.pid)
-        program.unlink()
-        rig.tracer.files_changed()
-        rig.until_spans(server.pid, request(server))
-    rig.until(lambda: not rig.executables(program), "the probes come off")
-    assert rig.log.of(program)[-1] == f"no longer tracing {program}: its file was removed"
-
-
-def test_a_file_that_nothing_runs_and_that_is_removed(rig: Tracing, program: Path) -> None:
-    with serving(program) as server:
-        rig.until_started(server.pid)
-    rig.until_untraced(program)
-    assert rig.executables(program) == 1
-    program.unlink()
-    rig.tracer.files_changed()
-    assert rig.executables(program) == 0
-
-
-def test_a_file_that_is_written_over(rig: Tracing, program: Path) -> None:
-    with serving(program) as server:
-        rig.until_started(server.pid)
-    rig.until_untraced(program)
-    offsets = places(program)
-    with subprocess.Popen(["cp", build("http_server", go="1.21.13"), program]) as writer:
-        # Whoever writes has to wait until the probes are off.
-        with pytest.raises(subprocess.TimeoutExpired):
-            writer.wait(0.3)
-        assert rig.executables(program) == 1
-        rig.tracer.files_changed()
-        assert rig.executables(program) == 0
-    assert writer.returncode == 0
-    with serving(program) as server:
-        assert in_memory(server.pid, offsets) == in_file(program, offsets)
-    with serving(program) as server:
-        rig.until_started(server.pid)
-        rig.until_spans(server.pid, request(server))
-        (executable,) = (one for one in rig.tracer.executables if one.path == str(program))
-        assert executable.plan.go_version == "go1.21.13"
-
-
-def test_a_file_that_is_written_over_where_writers_can_not_be_made_to_wait(
-    rig: Tracing, program: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_lease(_: int) -> None:
-        raise OSError(errno.EINVAL, "")
-
-    monkeypatch.setattr(agent.tracer, "lease", no_lease)
-    with serving(program) as server:
-        rig.until_started(server.pid)
-    rig.until_untraced(program)
-    warnings = [event for level, event, _ in rig.log.lines if level == "warning" and str(program) in event]
-    assert len(warnings) == 1
-    assert "in place" in warnings[0]
-    shutil.copyfile(build("http_server", go="1.21.13"), program)
-    rig.tracer.files_changed()
-    assert rig.executables(program) == 0
-    with serving(program) as server:
-        rig.until_started(server.pid)
-        rig.until_spans(server.pid, request(server))
-
-
-def test_a_file_that_was_written_over_unnoticed(
-    rig: Tracing, program: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Neither lease nor inotify: it is seen when it is run again."""
-
-    def refused(*_: object) -> int:
-        raise OSError(errno.ENOSPC, "")
-
-    monkeypatch.setattr(agent.tracer, "lease", refused)
-    monkeypatch.setattr(rig.tracer.watch, "add", refused)
-    with serving(program) as server:
-        rig.until_started(server.pid)
-    rig.until_untraced(program)
-    shutil.copyfile(build("http_server", go="1.21.13"), program)
-    assert rig.executables(program) == 1
-    with subprocess.Popen([program], stdout=subprocess.DEVNULL) as started:
-        rig.until_started(started.pid)
-        started.kill()
-    (executable,) = (one for one in rig.tracer.executables if one.path == str(program))
-    assert executable.plan.go_version == "go1.21.13"
-
-
 def test_what_is_known_of_files_is_bounded(
     rig: Tracing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -470,7 +347,7 @@ def test_nothing_is_attached_after_the_end(rig: Tracing, program: Path) -> None:
 
 
 def test_ended_processes_are_forgotten(rig: Tracing, program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agent.tracer, "_KEPT_AFTER_END", 0)
+    monkeypatch.setattr(agent.traced, "_KEPT_AFTER_END", 0)
     with serving(program) as server:
         rig.until_started(server.pid)
         rig.until_spans(server.pid, request(server))
@@ -479,7 +356,7 @@ def test_ended_processes_are_forgotten(rig: Tracing, program: Path, monkeypatch:
     assert len(rig.pipeline._resources) == known
     rig.tracer.tidy()
     assert len(rig.pipeline._resources) < known
-    assert rig.tracer._ended == []
+    assert rig.tracer._traced._ended == []
 
 
 def test_names_that_are_no_text(rig: Tracing, tmp_path: Path) -> None:

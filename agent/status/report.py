@@ -20,7 +20,8 @@ from agent.spans.pipeline import Pipeline
 from agent.spans.sinks import RecentSpans, Sink
 from agent.status.protocol import SCHEMA, Json
 from agent.status.rates import Rates
-from agent.tracer import Traced, Tracer
+from agent.traced import Traced
+from agent.tracer import Tracer
 
 
 @dataclass(frozen=True, slots=True)
