@@ -8,41 +8,33 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from agent import log as logging
 from agent.config import Config, ConfigError, Metrics, change
-from agent.kernel.errors import KernelError
-from agent.kernel.features import features
 from agent.kernel.programs import Programs
-from agent.kernel.tracefs import find as find_tracefs
-from agent.libraries import LIBRARIES
 from agent.log import Event, Logger, emit
-from agent.memory import give_back, keep_small, settle
+from agent.losses import Losses
+from agent.memory import give_back, settle
 from agent.metrics.gather import Gatherer
 from agent.metrics.report import MetricsReporter
-from agent.notify import Notifier
-from agent.offsets.active import InForce, tables_of
-from agent.offsets.resolve import Resolver
-from agent.spans.http import redact_also
 from agent.spans.pipeline import Pipeline
 from agent.spans.records import record_kind
-from agent.spans.rpc import use_names
-from agent.spans.sinks import RecentSpans, Sink, open_sink
-from agent.spans.sql import tell_query_text
-from agent.status.report import OffsetTable, Reload, Reporter
+from agent.spans.sinks import RecentSpans, Sink
+from agent.status.report import Reload, Reporter
 from agent.status.server import SocketError, StatusServer
+from agent.table_in_use import TableInUse
+from agent.timers import Timer, Watchdog
 from agent.tracer import Tracer
 from agent.wording import counted
 
 EXIT_OK = 0
-EXIT_CANNOT_RUN = 1
 
 _FLUSH_TIMEOUT = 10.0
 """Seconds that the last spans have to reach the collector; below the unit's TimeoutStopSec."""
 
-_ENDING = (signal.SIGTERM, signal.SIGINT)
+ENDING = (signal.SIGTERM, signal.SIGINT)
 
 _DRAIN_LIMIT = 1 << 14
 """Records that are taken at a time."""
@@ -51,86 +43,6 @@ _LEAST_RECORD = 64
 """Bytes that a record has at least (struct record_header)."""
 
 _STATUS_INTERVAL = 10.0
-
-
-def run_daemon(config: Config, log: Logger, reread: Callable[[], Config]) -> int:
-    """Trace until SIGTERM or SIGINT; give the exit status. Errors that end the daemon are told in one line.
-
-    `reread` loads the configuration anew, for SIGHUP; it raises ConfigError.
-    """
-    keep_small()
-    terminals = _terminals()
-    with ExitStack() as stack:
-        signals = stack.enter_context(_signals(*_ENDING, signal.SIGHUP))
-        try:
-            found = features()
-            loaded = Programs.load(
-                found,
-                config.kernel,
-                libraries=LIBRARIES,
-                propagation=config.propagation,
-                when_needed=True,
-                constants={"sql_transactions": config.sql.transactions},
-            )
-            programs = stack.enter_context(loaded)
-        except KernelError as error:
-            log.error(  # noqa: TRY400 -- what is wrong is the kernel or its settings: no traceback
-                f"gospan can't trace here: {error}", hint="gospan check tells what is missing"
-            )
-            return EXIT_CANNOT_RUN
-        _remove_stale_probes(log)
-        sink = open_sink(config.export)
-        recent = RecentSpans(config.status.recent_spans)
-        redact_also(config.http.redact_query)
-        use_names(config.rpc.names)
-        tell_query_text(tell=config.sql.query_text)
-        pipeline = Pipeline(programs.kinds, [sink.put, recent.put])
-        tables = tables_of(config)
-        table = tables.fingerprint()
-        resolver, offsets = _resolver(tables.in_force(), log)
-        notifier = Notifier.from_environment()
-        watchdog = _Watchdog(notifier)
-        tracer = Tracer(config, programs, pipeline, resolver, log, watchdog.feed)
-        stack.callback(tracer.close)
-        reporter = Reporter(
-            features=found,
-            programs=programs,
-            tracer=tracer,
-            pipeline=pipeline,
-            sink=sink,
-            recent=recent,
-            offsets=offsets,
-        )
-        daemon = Daemon(
-            config, programs, tracer, pipeline, sink, recent, reporter, log, reread, table, watchdog
-        )
-        with daemon.answering():
-            return daemon.run(signals, terminals)
-
-
-def _remove_stale_probes(log: Logger) -> None:
-    """Remove what an agent that was killed has left in tracefs; nothing is attached to it any more."""
-    try:
-        tracing = find_tracefs()
-    except KernelError:
-        return  # then this agent can't have made probes there
-    try:
-        removed = tracing.remove_stale()
-    except KernelError as error:
-        log.warning("probe definitions that a former agent left could not be removed", reason=str(error))
-        return
-    if removed:
-        log.info("removed probe definitions that a former agent left", count=removed)
-
-
-def _resolver(found: InForce, log: Logger) -> tuple[Resolver, OffsetTable]:
-    """Resolve by type information, and by the table where it can be used."""
-    for complaint in found.complaints:
-        log.warning("an offset table can't be used", reason=complaint)
-    if found.table is None:
-        log.warning("there is no offset table: what type information lacks is off")
-    generated = found.table.generated if found.table else None
-    return Resolver(found.table), OffsetTable(found.path, generated, "; ".join(found.complaints))
 
 
 class Daemon:
@@ -147,8 +59,8 @@ class Daemon:
         reporter: Reporter,
         log: Logger,
         reread: Callable[[], Config],
-        table: tuple[object, ...],
-        watchdog: _Watchdog,
+        table: TableInUse,
+        watchdog: Watchdog,
     ) -> None:
         self._config = config
         self._programs = programs
@@ -170,7 +82,7 @@ class Daemon:
         kinds = {kind.format.name: number for number, kind in programs.kinds.items() if kind.library is None}
         self._started_kind = kinds["process_exec_record"]
         self._ended_kind = kinds["process_exit_record"]
-        self._lost: dict[str, int] = {}
+        self._losses = Losses(programs, pipeline.counts, log)
         self._metrics: MetricsReporter | None = None
 
     def _report(self, settings: Metrics) -> None:
@@ -182,7 +94,7 @@ class Daemon:
             self._tracer,
             self._pipeline,
             self._sink,
-            self.losses,
+            self._losses.by_reason,
             bpf_statistics=settings.bpf_statistics,
         )
         self._metrics = MetricsReporter(settings, gatherer, self._log)
@@ -212,7 +124,7 @@ class Daemon:
         if self._server is None:
             return
         try:
-            report = self._reporter.report(reload=self._reload, lost=self.losses())
+            report = self._reporter.report(reload=self._reload, lost=self._losses.by_reason())
         except Exception as error:  # noqa: BLE001 -- somebody who asks must not end the tracing
             self._log.error("a bug in gospan: no report can be made", exc_info=True)
             self._server.fail(f"there is a bug in gospan: {type(error).__name__}")
@@ -222,8 +134,8 @@ class Daemon:
     def run(self, signals: int, terminals: list[int]) -> int:
         """Run until a signal that ends the daemon can be read from the descriptor `signals`, or a terminal is gone."""
         reader = self._programs.reader
-        scan = _Timer(self._config.discovery.scan_interval)
-        status = _Timer(_STATUS_INTERVAL)
+        scan = Timer(self._config.discovery.scan_interval)
+        status = Timer(_STATUS_INTERVAL)
         self._report(self._config.metrics)
         # Attaching to hundreds of executables may take minutes: neither a boot nor a watchdog should wait for that.
         self._notifier.ready("looking for programs to trace")
@@ -240,13 +152,13 @@ class Daemon:
                 ready = {key.fileobj for key, _ in selector.select(wait)}
                 # Some signals only wake the loop (FileWatch).
                 arrived = os.read(signals, 1 << 10) if signals in ready else b""
-                if any(number in _ENDING for number in arrived):
+                if any(number in ENDING for number in arrived):
                     break
                 if signal.SIGHUP in arrived:
                     if not all(map(os.isatty, terminals)):
                         break  # whoever started it there has left
                     self.reload()
-                    scan = _Timer(self._config.discovery.scan_interval)
+                    scan = Timer(self._config.discovery.scan_interval)
                 self._tracer.files_changed()
                 more = self._drain()
                 if self._asked in ready:
@@ -259,7 +171,7 @@ class Daemon:
                 if status.due():
                     self._reporter.tick()
                     self._notifier.status(self._sentence())
-                    self._tell_losses()
+                    self._losses.tell()
                 self._watchdog.feed()
         return self._stop()
 
@@ -323,20 +235,17 @@ class Daemon:
 
     def _look_at_table(self) -> None:
         """Go by another offset table if one has been installed, or taken back."""
-        tables = tables_of(self._config)
-        now = tables.fingerprint()
-        if now == self._table:
+        if not self._table.renew(self._config):
             return
-        self._table = now
-        found = tables.in_force()
-        resolver, self._reporter.offsets = _resolver(found, self._log)
-        changed = self._tracer.resolve_by(resolver)
+        table = self._table.described
+        self._reporter.offsets = table
+        changed = self._tracer.resolve_by(self._table.resolver)
         self._when_looked(
             lambda: emit(
                 self._log,
                 Event.OFFSETS_UPDATED,
-                f"the offset table is {found.path} now",
-                generated=f"{found.table.generated:%Y-%m-%dT%H:%M:%SZ}" if found.table else "",
+                f"the offset table is {table.path} now",
+                generated=f"{table.generated:%Y-%m-%dT%H:%M:%SZ}" if table.generated else "",
                 attached_anew=changed,
             )
         )
@@ -396,7 +305,7 @@ class Daemon:
         self._sink.shutdown(_FLUSH_TIMEOUT)
         # Last, for it takes a tenth of a second a probe where there is no uprobe_multi, and systemd's patience may end.
         self._tracer.close()
-        self._tell_losses()
+        self._losses.tell()
         summary["spans"] = self._pipeline.counts.made
         self._log.info("gospan stops", **summary, **self._sink_summary())
         return EXIT_OK
@@ -421,79 +330,3 @@ class Daemon:
         sent = [status.sent for status in self._sink.status()]
         counters = {name: count for name, count in self._programs.counters().items() if count}
         return {"sent": sent if len(sent) > 1 else sent[0], "dropped": dict(dropped), "kernel": counters}
-
-    def losses(self) -> dict[str, int]:
-        """Count what was lost before it reached the exporter, by reason."""
-        counters = self._programs.counters()
-        counts = self._pipeline.counts
-        found = {
-            "buffer_full": counters["records_lost"] + self._programs.reader.lost,
-            "evicted": counters["spans_evicted"],
-            "abandoned": counters["spans_abandoned"],
-            "too_deep": counters["spans_too_deep"],
-            "unreadable": counts.unreadable,
-            "process_unknown": counts.orphaned,
-        }
-        return {reason: count for reason, count in found.items() if count}
-
-    def _tell_losses(self) -> None:
-        losses = self.losses()
-        news = {reason: count for reason, count in losses.items() if count > self._lost.get(reason, 0)}
-        if news:
-            emit(
-                self._log,
-                Event.EVENTS_LOST,
-                "spans were lost",
-                **{f"lost_{name}": n for name, n in news.items()},
-            )
-        self._lost = losses
-
-
-class _Timer:
-    """Says when an interval is over; a late one starts anew from then."""
-
-    def __init__(self, interval: float) -> None:
-        self._interval = interval
-        self._next = time.monotonic() + interval
-
-    def due(self) -> bool:
-        """Whether the interval is over."""
-        now = time.monotonic()
-        if now < self._next:
-            return False
-        self._next = now + self._interval
-        return True
-
-
-class _Watchdog:
-    """Tells systemd, when that is due, that the loop is alive."""
-
-    def __init__(self, notifier: Notifier) -> None:
-        self.notifier = notifier
-        self._timer = _Timer(notifier.watchdog_interval or float("inf"))
-
-    def feed(self) -> None:
-        """Be called from wherever work is done: a loop that hangs doesn't get here."""
-        if self._timer.due():
-            self.notifier.watchdog()
-
-
-def _terminals() -> list[int]:
-    """Give which of the standard streams are terminals; when such a one is gone, it is no terminal any more."""
-    return [stream for stream in range(3) if os.isatty(stream)]
-
-
-@contextmanager
-def _signals(*numbers: signal.Signals) -> Iterator[int]:
-    """Give a descriptor from which the numbers of signals that arrive can be read, a byte each."""
-    receiving, sending = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    previous = {number: signal.signal(number, lambda *_: None) for number in numbers}
-    wakeup = signal.set_wakeup_fd(sending, warn_on_full_buffer=False)
-    try:
-        yield receiving
-    finally:
-        signal.set_wakeup_fd(wakeup)
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-        os.close(receiving)
-        os.close(sending)

@@ -45,7 +45,7 @@ def test_inspect_imports_nothing_of_the_daemon() -> None:
     )
     loaded = set(done.stdout.splitlines()[-1].split())
     assert "agent.plan" in loaded
-    assert not loaded & {"agent.daemon", "grpc", "structlog", "agent.kernel.programs"}
+    assert not loaded & {"agent.start", "agent.daemon", "grpc", "structlog", "agent.kernel.programs"}
 
 
 @pytest.mark.parametrize("name", [command.name for command in COMMANDS])

@@ -10,5 +10,5 @@ import pytest
 
 @pytest.mark.parametrize("module", ["grpc", "urllib3", "prometheus_client", "cryptography", "psutil"])
 def test_the_daemon_imports_late(module: str) -> None:
-    code = f"import sys, agent.daemon; sys.exit({module!r} in sys.modules)"
+    code = f"import sys, agent.start; sys.exit({module!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     for warning in config.warnings:
         logger.warning(warning)
     # Only now: it brings gRPC, and a wrong configuration should be told without a wait.
-    from agent.daemon import run_daemon
+    from agent.start import run_daemon
 
     try:
         return run_daemon(config, logger, lambda: settings.load_config(arguments))

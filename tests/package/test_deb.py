@@ -69,7 +69,7 @@ def test_program_runs_from_its_own_libraries(tree: Path) -> None:
     home = tree / "usr/lib/gospan"
     code = (
         f"import sys; sys.path[:0] = [{str(home)!r}, {str(home / 'packages')!r}]\n"
-        "import agent.daemon, agent.cli, grpc, google.protobuf, pkgutil\n"
+        "import agent.start, agent.cli, grpc, google.protobuf, pkgutil\n"
         "for one in pkgutil.walk_packages(agent.__path__, 'agent.'):\n"
         "    one.name.endswith('__main__') or __import__(one.name)\n"
         "print(agent.cli.__file__, grpc.__file__, google.protobuf.__file__)"
