@@ -440,8 +440,6 @@ def test_a_reload_is_told(rig: Rig) -> None:
 
 
 def test_the_agent_does_not_import_what_only_commands_need() -> None:
-    code = (
-        "import sys, agent.start; print({one.split('.')[0] for one in sys.modules} & {'rich', 'pygments'})"
-    )
+    code = "import sys, agent.start; print({one.split('.')[0] for one in sys.modules} & {'rich', 'pygments'})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout == "set()\n"
