@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TextIO, cast
 
-from agent.config.schema import Level, LogFormat
+from agent.config.choices import Level, LogFormat
 
 # structlog takes rich along where it is installed, 5 MB for tracebacks in colour. Here it is installed for the commands
 # that draw (agent/commands/screen.py), and the daemon has no use for it. asyncio, which it takes too, takes OpenSSL:

@@ -4,35 +4,35 @@
 """
 
 from agent.config.change import Change, change
-from agent.config.destination import uses_tls
-from agent.config.files import Problem
-from agent.config.load import DEFAULT_FILE, Config, ConfigError, find_files, load
-from agent.config.schema import (
+from agent.config.choices import (
     AttachWay,
     BufferKind,
     Compression,
-    Destination,
+    Level,
+    LogFormat,
+    MetricsExporter,
+    Protocol,
+    RpcNames,
+    Sink,
+    UpdateMode,
+)
+from agent.config.destination import uses_tls
+from agent.config.exporting import Destination, Export, Metrics
+from agent.config.files import Problem
+from agent.config.load import DEFAULT_FILE, Config, ConfigError, find_files, load
+from agent.config.schema import (
     Discovery,
-    Export,
     Http,
     Kernel,
-    Level,
     Libraries,
     Log,
-    LogFormat,
-    Metrics,
-    MetricsExporter,
     Offsets,
     OffsetsUpdate,
     Propagation,
-    Protocol,
     Resources,
-    RpcNames,
     Sampling,
     Settings,
-    Sink,
     Status,
-    UpdateMode,
 )
 from agent.config.selectors import Rule, Sampler, Selector, Subject
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from agent.config.schema import Destination, Protocol
+from agent.config.choices import Protocol
+from agent.config.exporting import Destination
 from agent.config.values import Pairs, check_headers
 
 HEADERS_CREDENTIAL = "otlp-headers"

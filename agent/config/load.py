@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
+from agent.config.choices import Sink, UpdateMode
 from agent.config.destination import (
     HEADERS_CREDENTIAL,
     DestinationError,
@@ -18,8 +19,9 @@ from agent.config.destination import (
     uses_tls,
 )
 from agent.config.environment import read_environment
+from agent.config.exporting import Destination
 from agent.config.files import Given, Layer, Problem, nearest, read_file, unreadable
-from agent.config.schema import Destination, Settings, Sink, UpdateMode
+from agent.config.schema import Settings
 from agent.config.selectors import Sampler
 from agent.config.settings import BY_PATH, SECTIONS, attribute
 from agent.config.values import PlacedError

@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent.config.environment import OTEL_VARIABLES
+from agent.config.exporting import Destination
 from agent.config.load import Config
-from agent.config.schema import Destination
 from agent.config.settings import SECTIONS, Setting, settings
 from agent.config.values import Pairs
 

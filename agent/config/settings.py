@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
-from agent.config.schema import METADATA, KeyInfo, Settings
+from agent.config.key import METADATA, KeyInfo
+from agent.config.schema import Settings
 
 
 @dataclass(frozen=True, slots=True)
