@@ -32,7 +32,11 @@ def client_span(bench: Bench) -> list[Figure]:
     runs = {}
     servers = 0
     # By itself, as what it does for other services is another library's.
-    alone = {"GOSPAN_LIBRARIES_DISABLED": "HTTP/1 propagation,HTTP/2 propagation"}
+    alone = {
+        "GOSPAN_LIBRARIES_DISABLED": "HTTP/1 propagation,HTTP/2 propagation",
+        "GOSPAN_PROPAGATION_HTTP1": "no",
+        "GOSPAN_PROPAGATION_CONNECTIONS": "no",
+    }
     for which, sampler, settings in (
         ("always_on", "always_on", alone),
         ("always_off", "always_off", alone),

@@ -24,3 +24,9 @@ const volatile __u64 pid_namespace_ino = 0;
 
 /* The bit of the object's library in struct process.libraries_off; 0: it belongs to none. */
 const volatile __u64 library_bit = 0;
+
+/* Whether spans' contexts leave their process. */
+static __always_inline bool is_context_sent(void)
+{
+	return write_http1 || write_http2 || write_grpc || join_connections;
+}

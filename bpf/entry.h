@@ -20,7 +20,7 @@ static __always_inline void *find_or_add(void *map, void *empty, const void *key
 	__u32 zero = 0;
 	void *zeros;
 
-	if (found)
+	if (likely(found))
 		return found;
 	zeros = bpf_map_lookup_elem(empty, &zero);
 	if (!zeros)

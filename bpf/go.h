@@ -108,7 +108,7 @@ struct go_slice {
  * place, which would read the kernel's own memory. */
 static __always_inline bool go_read(void *to, __u32 size, __u64 address)
 {
-	if ((__s64)address > 0 && !bpf_probe_read_user(to, size, (const void *)address))
+	if (likely((__s64)address > 0 && !bpf_probe_read_user(to, size, (const void *)address)))
 		return true;
 	count(COUNTER_READS_FAILED);
 	return false;
@@ -117,7 +117,7 @@ static __always_inline bool go_read(void *to, __u32 size, __u64 address)
 /* Read the field at `offset` of the struct at `base`; false also where the offset or the struct is not there. */
 static __always_inline bool go_read_field(void *to, __u32 size, __u64 base, go_offset offset)
 {
-	return base && offset != GO_UNKNOWN && go_read(to, size, base + offset);
+	return likely(base && offset != GO_UNKNOWN) && go_read(to, size, base + offset);
 }
 
 struct go_pair {
@@ -127,7 +127,7 @@ struct go_pair {
 /* Read two words of the struct at `base`: by one read where they are neighbours. */
 static __always_inline bool go_read_pair(struct go_pair *to, __u64 base, go_offset first, go_offset second)
 {
-	if (first != GO_UNKNOWN && second == first + 8)
+	if (likely(first != GO_UNKNOWN && second == first + 8))
 		return go_read_field(to, sizeof(*to), base, first);
 	to->first = to->second = 0;
 	return go_read_field(&to->first, 8, base, first) && go_read_field(&to->second, 8, base, second);
@@ -143,7 +143,7 @@ static __always_inline bool go_read_object(void *to, __u32 room, __u32 size, __u
 	if (size > room || (__s64)address <= 0)
 		return false;
 	CLAMP(whole, room);
-	if (!bpf_probe_read_user(to, whole, (const void *)address))
+	if (likely(!bpf_probe_read_user(to, whole, (const void *)address)))
 		return true;
 	if (head >= whole) {
 		count(COUNTER_READS_FAILED);
@@ -171,7 +171,7 @@ static __always_inline __u64 go_window_word(const struct go_window *window, __u6
 {
 	__u64 word = 0, at = offset;
 
-	if (offset < WINDOW_BYTES && !(offset & 7)) {
+	if (likely(offset < WINDOW_BYTES && !(offset & 7))) {
 		CLAMP(at, WINDOW_BYTES - 8);
 		return *(const __u64 *)((const char *)window->words + at);
 	}

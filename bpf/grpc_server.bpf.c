@@ -204,7 +204,7 @@ static __always_inline void server_end(struct pt_regs *ctx, const struct hit *hi
 	}
 	span_pop(goroutine, span);
 	bpf_map_delete_elem(&grpc_server_requests, &hit->key);
-	if (!goroutine->depth)
+	if (!goroutine->depth && !goroutine->outgoing.given_up)
 		bpf_map_delete_elem(&goroutines, &hit->key);
 }
 

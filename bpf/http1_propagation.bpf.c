@@ -121,7 +121,8 @@ int http1_request_written(struct pt_regs *ctx)
 		count(COUNTER_CONTEXTS_UNKNOWN_REQUEST);
 	} else if (!outgoing_find(entry, &context)) {
 		count(COUNTER_CONTEXTS_SHARED_HEADER);
-	} else if (has_trace_header(&hit, key.header)) {
+	} else if (write_http1 && has_trace_header(&hit, key.header)) {
+		/* Where nothing is written, it is heeded by the other end all the same. */
 		count(COUNTER_CONTEXTS_OWN_HEADER);
 		sending = SENDING_OWN;
 	} else {

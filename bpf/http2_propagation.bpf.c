@@ -137,12 +137,16 @@ static __always_inline bool is_stream_new(const struct hit *hit, __u64 writer, _
 static __always_inline bool caller_find(const struct hit *hit, __u64 *header, struct trace_context *context)
 {
 	struct goroutine_key caller = {.process = hit->key.process};
+	const struct goroutine *goroutine;
 	const struct outgoing_call *call;
 
 	if (!go_read_field(&caller.goid, sizeof(caller.goid), hit->g, hit->go->g_parent_goid))
 		return false;
-	call = bpf_map_lookup_elem(&outgoing_calls, &caller);
-	if (!call || !call->header || (call->given_up && bpf_ktime_get_ns() - call->given_up < GIVEN_UP_TIME))
+	goroutine = bpf_map_lookup_elem(&goroutines, &caller);
+	if (!goroutine)
+		return false;
+	call = &goroutine->outgoing;
+	if (!call->header || (call->given_up && bpf_ktime_get_ns() - call->given_up < GIVEN_UP_TIME))
 		return false;
 	*header = call->header;
 	*context = call->context;

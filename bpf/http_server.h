@@ -152,6 +152,6 @@ static __always_inline void route_release(struct pt_regs *ctx)
 	struct http_server_request *request;
 	struct hit hit;
 
-	if (hit_identify(&hit, ctx) && (request = http_server_request_of(&hit)))
+	if (hit_identify_sampled(&hit, ctx) && (request = http_server_request_of(&hit)))
 		route_settle(request);
 }

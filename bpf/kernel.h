@@ -24,6 +24,10 @@ struct pt_regs {
 #error "compile with -D__TARGET_ARCH_x86 or -D__TARGET_ARCH_arm64"
 #endif
 
+/* What is hardly ever so, or nearly always: the compiler puts what is not on the way out of it. */
+#define likely(condition)   __builtin_expect(!!(condition), 1)
+#define unlikely(condition) __builtin_expect(!!(condition), 0)
+
 /* Bound a register, a variable of 64 bits, where the verifier sees it. Written in C, the compiler leaves out what it has
  * proved by itself, or makes an address before it compares; Linux 5.10 follows neither. */
 #define MASK(value, mask) asm volatile("%0 &= %1" : "+r"(value) : "i"(mask))

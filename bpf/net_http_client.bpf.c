@@ -8,6 +8,7 @@
 #include "span.h"
 #include "go_error.h"
 #include "outgoing.h"
+#include "unread_context.h"
 
 struct http_client_layout {
 	go_offset request_method GO("net/http.Request.Method");
@@ -222,8 +223,10 @@ int http_client_start(struct pt_regs *ctx)
 	if (!span)
 		return 0;
 	if (is_context_sent()) {
+		if (is_context_unread(&span->context))
+			context_read_late(&hit, goroutine, &span->context);
 		go_read_field(&header, sizeof(header), request, go->request_header);
-		outgoing_begin(&hit, header, &span->context);
+		outgoing_begin(&hit, goroutine, header, &span->context);
 	}
 	if (!(span->context.flags & TRACE_FLAG_SAMPLED))
 		return 0;
@@ -247,7 +250,7 @@ int http_client_end(struct pt_regs *ctx)
 	struct span *span;
 	struct hit hit;
 
-	if (!hit_begin(&hit, ctx) || !(go = layout_of(&hit)))
+	if (!hit_begin(&hit, ctx))
 		return 0;
 	goroutine = hit.goroutine;
 	if (!goroutine)
@@ -255,10 +258,11 @@ int http_client_end(struct pt_regs *ctx)
 	span = span_returned(&hit, goroutine, http_client_record_kind);
 	if (!span)
 		return 0;
-	outgoing_end(&hit, GO_ARG_2(ctx) != 0);
+	outgoing_end(&hit, goroutine, GO_ARG_2(ctx) != 0);
 	if (span->context.flags & TRACE_FLAG_SAMPLED) {
+		go = layout_of(&hit);
 		entry = bpf_map_lookup_elem(&http_client_requests, &hit.key);
-		if (!entry) {
+		if (!entry || !go) {
 			count(COUNTER_SPANS_EVICTED);
 			span_pop(goroutine, span);
 			return 0;

@@ -269,6 +269,24 @@ __noinline int server_headers_read(__u64 process, __u64 goid, __u32 slot, __u64 
 			     server_headers_append);
 }
 
+/* A request begins in a process none of whose are sampled. What trace it belongs to is looked for when an HTTP client's call
+ * is to send that on (unread_context.h). */
+static __always_inline void server_start_unread(const struct hit *hit, struct goroutine *goroutine,
+						const struct request_fields *fields, __u64 request)
+{
+	const struct trace_context unread = {};
+	struct span *span = span_open(hit, goroutine, http_server_record_kind, &unread, false);
+
+	if (!span)
+		return;
+	span->call = request;
+	span->own_goroutine = fields->writer;
+	goids_note(hit, goroutine, false);
+	go_read_field(&goroutine->request_context, 8, request, fields->context);
+	go_read_field(&goroutine->unread_header, 8, request, fields->header);
+	note_unsampled(hit, goroutine, fields->writer, goroutine->request_context, span);
+}
+
 /* A request begins: open its span, and note what it says of itself. */
 static __always_inline struct http_server_request *server_start(struct pt_regs *ctx, struct hit *hit,
 								const struct http_server_layout *go,
@@ -284,8 +302,7 @@ static __always_inline struct http_server_request *server_start(struct pt_regs *
 	struct span *span;
 
 	goroutine = goroutine_find_or_add(hit);
-	scan = header_scan_of(&hit->key);
-	if (!goroutine || !scan)
+	if (!goroutine)
 		return NULL;
 	span = span_find(goroutine, http_server_record_kind);
 	if (span) {
@@ -298,8 +315,13 @@ static __always_inline struct http_server_request *server_start(struct pt_regs *
 			entry->recorded = false;
 	}
 	goroutine->depth = 0;
+	if (hit->process->sampler == SAMPLER_ALWAYS_OFF && !write_grpc) {
+		server_start_unread(hit, goroutine, fields, request);
+		return NULL;
+	}
 
-	if (!go_window_read(&scan->window, request))
+	scan = header_scan_of(&hit->key);
+	if (!scan || !go_window_read(&scan->window, request))
 		return NULL;
 	window = &scan->window;
 	header = go_window_word(window, request, fields->header);
@@ -420,6 +442,7 @@ static __always_inline struct span *server_span(const struct hit *hit)
 	if (!span)
 		return NULL;
 	goroutine->request_context = 0;
+	goroutine->unread_header = 0;
 	if (span->context.flags & TRACE_FLAG_SAMPLED)
 		return span;
 	span_pop(goroutine, span);
@@ -491,7 +514,7 @@ int http_server_route(struct pt_regs *ctx)
 	struct http_server_request *entry;
 	struct hit hit;
 
-	if (!hit_identify(&hit, ctx) || !(entry = http_server_request_of(&hit)))
+	if (!hit_identify_sampled(&hit, ctx) || !(entry = http_server_request_of(&hit)))
 		return 0;
 	if (GO_ARG_5(ctx))
 		route_set(entry, ROUTER_SERVE_MUX, &pattern);

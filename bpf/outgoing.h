@@ -28,26 +28,6 @@ struct {
 	__type(value, struct outgoing);
 } outgoing_headers SEC(".maps");
 
-/* The request that a goroutine waits for. */
-struct outgoing_call {
-	struct trace_context context;
-	__u64 header; /* 0: none is open */
-	__u64
-	    given_up; /* when the last one ended with an error, ns: it may be written yet, by a goroutine of its own */
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 16384);
-	__type(key, struct goroutine_key);
-	__type(value, struct outgoing_call);
-} outgoing_calls SEC(".maps");
-
-static __always_inline bool is_context_sent(void)
-{
-	return write_http1 || write_http2 || join_connections;
-}
-
 static __always_inline void outgoing_header_begin(const struct outgoing_key *key, const struct trace_context *context)
 {
 	struct outgoing *entry = bpf_map_lookup_elem(&outgoing_headers, key);
@@ -84,37 +64,30 @@ static __always_inline void outgoing_header_end(const struct outgoing_key *key)
 }
 
 /* The request of this goroutine is over; `failed`: without a response. */
-static __always_inline void outgoing_end(const struct hit *hit, bool failed)
+static __always_inline void outgoing_end(const struct hit *hit, struct goroutine *goroutine, bool failed)
 {
-	struct outgoing_call *call = bpf_map_lookup_elem(&outgoing_calls, &hit->key);
-	struct outgoing_key key = {.process = hit->key.process};
+	struct outgoing_call *call = &goroutine->outgoing;
+	struct outgoing_key key = {hit->key.process, call->header};
 
-	if (!is_context_sent() || !call || !call->header)
+	if (!is_context_sent() || !call->header)
 		return;
-	key.header = call->header;
 	call->header = 0;
 	call->given_up = failed ? bpf_ktime_get_ns() : 0;
 	outgoing_header_end(&key);
 }
 
 /* A request begins whose headers are in the map `header`. */
-static __always_inline void outgoing_begin(const struct hit *hit, __u64 header, const struct trace_context *context)
+static __always_inline void outgoing_begin(const struct hit *hit, struct goroutine *goroutine, __u64 header,
+					   const struct trace_context *context)
 {
 	const struct outgoing_key key = {hit->key.process, header};
-	struct outgoing_call first = {.context = *context, .header = header};
-	struct outgoing_call *call;
 
 	if (!is_context_sent() || !header)
 		return;
 	/* One whose end was missed, since it panicked. */
-	outgoing_end(hit, true);
-	call = bpf_map_lookup_elem(&outgoing_calls, &hit->key);
-	if (call) {
-		call->context = *context;
-		call->header = header;
-	} else {
-		bpf_map_update_elem(&outgoing_calls, &hit->key, &first, BPF_ANY);
-	}
+	outgoing_end(hit, goroutine, true);
+	goroutine->outgoing.context = *context;
+	goroutine->outgoing.header = header;
 	outgoing_header_begin(&key, context);
 }
 

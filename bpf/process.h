@@ -58,7 +58,7 @@ static __always_inline const struct process *process_of(__u32 tgid)
 {
 	const struct process *process = bpf_map_lookup_elem(&processes, &tgid);
 
-	if (process && process->wanted)
+	if (likely(process && process->wanted))
 		return process;
 	count(COUNTER_PROCESSES_UNKNOWN);
 	return NULL;

@@ -62,35 +62,50 @@ static __always_inline bool is_trace_header(const union header_text *name, __u64
 	return first == 0x6174736563617274ULL && rest == 0x6574ULL; /* "tracesta" "te" */
 }
 
-/* Go to the next group of a header map; 0 at the end, 2 if one of the two is in it. A global function for the same
- * reasons as header_scan_step. */
+/* Whether one of the two may be in the scan's current group. A loop, as group_scan is. */
+static __noinline __attribute__((unused)) int group_has_trace_header(struct header_scan *scan)
+{
+	union header_text *name = &scan->name;
+	__u64 full = scan->full;
+	__u32 i = 0;
+
+	do {
+		__u32 at_key = scan->shape.keys + i * scan->shape.key_stride;
+		__u64 length, top = full & 0x80;
+
+		full >>= 8;
+		i++;
+		asm volatile("" : "+r"(i), "+r"(full));
+		if (!top)
+			continue;
+		length = group_word(scan, at_key + 8);
+		if (length != 10 && length != 11)
+			continue;
+		__builtin_memset(name, 0, sizeof(*name));
+		/* What can't be read may be one. */
+		if (!go_read(name->bytes, 10 + (length & 1), group_word(scan, at_key)) ||
+		    is_trace_header(name, length))
+			return 1;
+	} while (i < GROUP_SLOTS);
+	return 0;
+}
+
+enum trace_header {
+	TRACE_HEADER_NONE,
+	TRACE_HEADER_MAYBE,
+	TRACE_HEADER_NOT_YET, /* there are more groups */
+};
+
+/* Go to the next group of a header map. A global function for the same reasons as header_scan_step. */
 __noinline int trace_header_step(__u64 process, __u64 goid, __u32 slot)
 {
 	const struct goroutine_key key = {process, goid};
 	struct header_scan *scan = bpf_map_lookup_elem(&header_scans, &key);
 	const struct header_map_layout *go = bpf_map_lookup_elem(&header_map_layouts, &slot);
 
-	if (!scan || !go)
-		return 0;
-	if (!(scan->swiss ? swiss_map_next(scan, go) : hash_map_next(scan)))
-		return 0;
-#pragma unroll
-	for (__u32 i = 0; i < GROUP_SLOTS; i++) {
-		__u32 at_key = scan->shape.keys + i * scan->shape.key_stride;
-		struct go_string name;
-
-		if (!(scan->full >> (8 * i) & 0x80) || at_key > sizeof(scan->group) - sizeof(name))
-			continue;
-		__builtin_memcpy(&name, (const __u8 *)scan->group + at_key, sizeof(name));
-		if (name.length != 10 && name.length != 11)
-			continue;
-		__builtin_memset(&scan->name, 0, sizeof(scan->name));
-		/* What can't be read may be one. */
-		if (!go_read(scan->name.bytes, 10 + (name.length & 1), name.data) ||
-		    is_trace_header(&scan->name, name.length))
-			return 2;
-	}
-	return 1;
+	if (!scan || !go || !group_next(scan, go) || group_has_trace_header(scan))
+		return TRACE_HEADER_MAYBE;
+	return group_follows(scan) ? TRACE_HEADER_NOT_YET : TRACE_HEADER_NONE;
 }
 
 /* Whether a request sends trace context of its own. Also where that can't be told. */
@@ -102,15 +117,16 @@ static __always_inline bool has_trace_header(const struct hit *hit, __u64 map)
 
 	if (!scan || !go)
 		return true;
+	scan->map = map;
 	scan->swiss = go->map_directory != GO_UNKNOWN;
-	if (!(scan->swiss ? swiss_map_begin(scan, go, map) : hash_map_begin(scan, go, map)))
+	if (!header_map_begin(scan, go))
 		/* A map without entries may have no memory for them either. */
 		return scan->swiss ? scan->at.directory : scan->at.buckets;
 	for (int i = 0; i < GROUPS_MAX; i++) {
 		int step = trace_header_step(hit->key.process, hit->key.goid, slot);
 
-		if (step != 1)
-			return step;
+		if (step != TRACE_HEADER_NOT_YET)
+			return step == TRACE_HEADER_MAYBE;
 	}
 	return true;
 }

@@ -39,15 +39,26 @@ struct goid_window {
 /* Of a span that is not sampled: of what else may have started a goroutine, nothing is worth the reads. */
 #define GOIDS_ANY 0xffff
 
+/* The request of a client's that a goroutine waits for (outgoing.h). */
+struct outgoing_call {
+	struct trace_context context;
+	__u64 header; /* request.Header, a map: its address; 0: none is open */
+	__u64
+	    given_up; /* when the last one ended with an error, ns: it may be written yet, by a goroutine of its own */
+};
+
+/* What every hit looks at comes first: fewer lines of the processor's cache. */
 struct goroutine {
 	__u32 depth; /* open spans */
 	struct goid_window window; /* of the innermost span that began with span_enter */
-	struct span spans[SPAN_DEPTH]; /* the outermost first */
-	struct trace_context found; /* by context_find */
-	__u64 found_goid; /* of the goroutine that has that span open, or had; 0: unknown */
 	__u64 request_context; /* of the request whose span is the outermost: its address; 0: none is open */
 	__u64 connection_noted; /* when its connection's context was noted last, coarse_time(); 0: never */
 	__u64 contexts_noted; /* the contexts that were noted for it, a bit each, which several may share */
+	__u64 unread_header; /* of that request: its header map, where its trace is not known yet; 0: it is */
+	struct outgoing_call outgoing;
+	struct span spans[SPAN_DEPTH]; /* the outermost first */
+	struct trace_context found; /* by context_find */
+	__u64 found_goid; /* of the goroutine that has that span open, or had; 0: unknown */
 };
 
 struct {
@@ -70,14 +81,20 @@ struct hit {
 	__u32 tgid;
 };
 
-/* As hit_begin, but without looking for the goroutine's open spans. */
-static __always_inline bool hit_identify(struct hit *hit, struct pt_regs *ctx)
+/* The process alone; false where it, or this library in it, is not traced, or where none of its spans are sampled and nobody
+ * else hears of them either. */
+static __always_inline bool hit_process(struct hit *hit, struct pt_regs *ctx)
 {
 	use_stack_of_thread(ctx);
 	hit->tgid = current_tgid();
 	hit->process = process_of(hit->tgid);
-	if (!hit->process || hit->process->libraries_off & library_bit)
-		return false;
+	return hit->process && !(hit->process->libraries_off & library_bit) &&
+	       (is_context_sent() || hit->process->sampler != SAMPLER_ALWAYS_OFF);
+}
+
+/* Then the goroutine, but not its open spans; false where it cannot be told. */
+static __always_inline bool hit_goroutine(struct hit *hit, struct pt_regs *ctx)
+{
 	hit->go = bpf_map_lookup_elem(&runtime_layouts, &hit->process->slot);
 	if (!hit->go)
 		return false;
@@ -86,6 +103,18 @@ static __always_inline bool hit_identify(struct hit *hit, struct pt_regs *ctx)
 	hit->sp = GO_SP(ctx);
 	hit->goroutine = NULL;
 	return go_read_field(&hit->key.goid, sizeof(hit->key.goid), hit->g, hit->go->g_goid);
+}
+
+/* As hit_begin, but without looking for the goroutine's open spans. */
+static __always_inline bool hit_identify(struct hit *hit, struct pt_regs *ctx)
+{
+	return hit_process(hit, ctx) && hit_goroutine(hit, ctx);
+}
+
+/* The same for programs that add to spans, where there may be any: those of a process none of whose are sampled cost least. */
+static __always_inline bool hit_identify_sampled(struct hit *hit, struct pt_regs *ctx)
+{
+	return hit_process(hit, ctx) && hit->process->sampler != SAMPLER_ALWAYS_OFF && hit_goroutine(hit, ctx);
 }
 
 /* False where the process, or this library in it, is not traced, or the goroutine cannot be told. */
@@ -342,11 +371,15 @@ static __always_inline struct span *span_open(const struct hit *hit, struct goro
 	}
 	if (!parent || (is_remote && !(hit->process->sampler & SAMPLER_PARENT_BASED)))
 		span->context.flags = is_sampled(hit->process, &span->context) ? TRACE_FLAG_SAMPLED : 0;
-	random_id(span->context.span_id, sizeof(span->context.span_id));
 	span->kind = kind;
 	span->flags = is_remote ? RECORD_REMOTE_PARENT : 0;
-	if (span->context.flags & TRACE_FLAG_SAMPLED)
+	if (span->context.flags & TRACE_FLAG_SAMPLED) {
+		random_id(span->context.span_id, sizeof(span->context.span_id));
 		span->start = bpf_ktime_get_ns();
+	} else if (!parent) {
+		/* What is not sampled passes its parent's id on: of its own nobody will ever hear. */
+		__builtin_memcpy(span->context.span_id, span->context.trace_id, sizeof(span->context.span_id));
+	}
 	goroutine->depth = depth + 1;
 	count(COUNTER_SPANS_STARTED);
 	return span;

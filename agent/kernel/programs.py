@@ -267,7 +267,6 @@ class _Loader:
             "contexts": settings.max_in_flight * _CONTEXTS_PER_SPAN,
             "runtime_layouts": settings.max_executables,
             "outgoing_headers": settings.max_in_flight * _OUTGOING_PER_SPAN,
-            "outgoing_calls": settings.max_in_flight * _OUTGOING_PER_SPAN,
             "connection_notes": settings.max_in_flight,
         }
         self.perf_size = max(_LEAST_PERF_BUFFER, size >> (len(online_cpus()) - 1).bit_length())

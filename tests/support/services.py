@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
@@ -45,26 +47,43 @@ def program(arch: str = "") -> Path:
 
 
 @contextmanager
-def serving(logs: Path | None = None) -> Iterator[Services]:
-    """Run the services until the block ends. In `logs` each writes the trace contexts that it is sent."""
+def serving(
+    logs: Path | None = None, *, environ: Mapping[str, Mapping[str, str]] = MappingProxyType({})
+) -> Iterator[Services]:
+    """Run the services until the block ends. In `logs` each writes the trace contexts that it is sent.
+
+    `environ` are variables of single roles.
+    """
     executable = program()
     pids: dict[str, int] = {}
     address = ""
     with ExitStack() as stack:
         for role in ("back", "middle", "front"):
             arguments = () if logs is None else ("-log", str(logs / role))
-            process, address = stack.enter_context(started(executable, role, address, *arguments))
+            process, address = stack.enter_context(
+                started(executable, role, address, *arguments, environ=environ.get(role, {}))
+            )
             pids[role] = process.pid
         yield Services(executable, pids, address)
 
 
 @contextmanager
 def started(
-    executable: Path, role: str, following: str, *arguments: str
+    executable: Path,
+    role: str,
+    following: str,
+    *arguments: str,
+    environ: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run one service, which calls the one at the address `following`, and give the address on which it listens."""
     command = [str(executable), role, "-next", following, *arguments]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environ},
+    ) as process:
         assert process.stdout is not None
         yield process, process.stdout.readline().strip()
 
