@@ -73,11 +73,19 @@ def traced(request: pytest.FixtureRequest) -> Iterator[tuple[Tracing, Calls]]:
 
 
 def spans_of(
-    traced: tuple[Tracing, Calls], path: str, calls_each: int, *, times: int = REQUESTS
+    traced: tuple[Tracing, Calls],
+    path: str,
+    calls_each: int,
+    *,
+    times: int = REQUESTS,
+    http2: bool = False,
 ) -> tuple[list[Span], list[int]]:
     """Ask for something in this way, and wait until there is a span for each call."""
     watched, app = traced
-    numbers = app.ask(path, times, connections=min(CONNECTIONS, times))
+    if http2:
+        numbers = app.ask_http2(path, times, at_a_time=CONNECTIONS)
+    else:
+        numbers = app.ask(path, times, connections=min(CONNECTIONS, times))
 
     def complete() -> bool:
         spans = watched.spans_of(app.pid)
@@ -90,7 +98,19 @@ def spans_of(
 
 @pytest.mark.parametrize("path", RIGHT)
 def test_every_call_is_a_child_of_its_request(traced: tuple[Tracing, Calls], path: str) -> None:
-    spans, numbers = spans_of(traced, path, RIGHT[path])
+    check_children(traced, path, http2=False)
+
+
+@pytest.mark.parametrize("traced", [VERSIONS[0], VERSIONS[-2], NEWEST], indirect=True)
+def test_every_call_is_a_child_of_its_http_2_request(traced: tuple[Tracing, Calls]) -> None:
+    """Each of which has a goroutine and a context of its own. Since Go 1.27 its type is HTTP/2's own."""
+    for path in RIGHT:
+        check_children(traced, path, http2=True)
+
+
+def check_children(traced: tuple[Tracing, Calls], path: str, *, http2: bool) -> None:
+    """Ask, and see that each call has the span of its own request as parent."""
+    spans, numbers = spans_of(traced, path, RIGHT[path], http2=http2)
     asked = requests(spans)
     found = [(number, span) for number, span in calls(spans) if number in numbers]
     assert len(found) == REQUESTS * RIGHT[path]

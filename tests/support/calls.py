@@ -23,8 +23,10 @@ from tests.support.daemon import attributes
 class Calls:
     """The running program; requests are numbered through all that it is asked."""
 
+    program: Path
     pid: int
     port: int
+    https: str
     backend: int
     numbers: Iterator[int]
 
@@ -49,6 +51,13 @@ class Calls:
         assert len(given) == requests // connections * connections
         return given
 
+    def ask_http2(self, path: str, requests: int, *, at_a_time: int) -> list[int]:
+        """The same by HTTP/2, by the program itself in another process."""
+        given = [next(self.numbers) for _ in range(requests)]
+        numbers = (str(number) for number in (given[0], requests, at_a_time))
+        subprocess.run([self.program, "ask", self.https + path, *numbers], check=True, timeout=60)
+        return given
+
     def _ask(self, path: str, requests: int, headers: Mapping[str, str], given: list[int]) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         for _ in range(requests):
@@ -68,7 +77,7 @@ def calling(program: Path) -> Iterator[Calls]:
         assert process.stdout is not None
         try:
             ready = json.loads(process.stdout.readline())
-            yield Calls(ready["pid"], ready["http"], ready["backend"], count(1))
+            yield Calls(program, ready["pid"], ready["http"], ready["https"], ready["backend"], count(1))
         finally:
             process.kill()
 

@@ -2,7 +2,12 @@
 // tests. Each request says by ?id=N which one it is, and each call says by ?request=N which request it is made for: so
 // the spans tell by themselves whether the right ones are parents.
 //
-// It prints one JSON line when it listens (pid, http, and the backend's port), and ends when its input does.
+// It prints one JSON line when it listens (pid, http, the backend's port, and https, a URL for HTTP/2), and ends when its
+// input does.
+//
+//	http_calls ask URL FIRST NUMBER AT-A-TIME
+//
+// sends it requests by HTTP/2 instead, numbered from the first one on.
 package main
 
 import (
@@ -16,6 +21,10 @@ import (
 
 func main() {
 	log.SetFlags(0)
+	if len(os.Args) > 1 {
+		ask(os.Args[2], integer(os.Args[3]), integer(os.Args[4]), integer(os.Args[5]))
+		return
+	}
 	front, back := listen(), listen()
 	backend = "http://" + back.Addr().String()
 	startWorkers(jobs)
@@ -27,7 +36,9 @@ func main() {
 	quiet := log.New(io.Discard, "", 0)
 	go func() { log.Fatal((&http.Server{Handler: answers(), ErrorLog: quiet}).Serve(back)) }()
 	go func() { log.Fatal((&http.Server{Handler: mux, ErrorLog: quiet}).Serve(front)) }()
-	ready := map[string]interface{}{"pid": os.Getpid(), "http": port(front), "backend": port(back)}
+	ready := map[string]interface{}{
+		"pid": os.Getpid(), "http": port(front), "https": quietServer(true, mux), "backend": port(back),
+	}
 	if err := json.NewEncoder(os.Stdout).Encode(ready); err != nil {
 		log.Fatal(err)
 	}
