@@ -50,16 +50,21 @@ static __always_inline bool captured_append(struct record_header *record, __u32 
 	return true;
 }
 
-/* Append the lines of the last of the `found` headers that captured_step has found in a group; how many are left then. What
- * a global function of each object does, which finds the record by the goroutine. */
-static __always_inline int captured_lines(const struct goroutine_key *key, struct record_header *record, __u32 room,
-					  __u64 found)
+/* What an object that includes this says: the record of a goroutine's span, NULL where it has none; and up to how many bytes
+ * headers may fill it, a constant. */
+static __always_inline struct record_header *captured_record(const struct goroutine_key *key);
+static __always_inline __u32 captured_room(void);
+
+/* Append the lines of the last of the `found` headers that captured_step has found in a group; how many are left then. */
+__noinline int captured_lines(__u64 process, __u64 goid, __u64 found)
 {
-	struct header_scan *scan = bpf_map_lookup_elem(&header_scans, key);
+	const struct goroutine_key key = {process, goid};
+	struct header_scan *scan = bpf_map_lookup_elem(&header_scans, &key);
+	struct record_header *record = captured_record(&key);
 	const struct found_header *header;
 	__u64 lines, size;
 
-	if (!scan || !found)
+	if (!scan || !record || !found)
 		return 0;
 	found--;
 	MASK(found, GROUP_SLOTS - 1);
@@ -75,7 +80,7 @@ static __always_inline int captured_lines(const struct goroutine_key *key, struc
 		return found;
 #pragma unroll
 	for (__u32 i = 0; i < CAPTURED_LINES; i++) {
-		if (i < lines && !captured_append(record, room, &header->wanted, &scan->found_lines[i])) {
+		if (i < lines && !captured_append(record, captured_room(), &header->wanted, &scan->found_lines[i])) {
 			count(COUNTER_HEADER_LINES_LEFT_OUT);
 			break;
 		}
@@ -131,18 +136,29 @@ static __always_inline __u64 wanted_list(__u32 set, enum http_message message)
 	return set | (__u64)message << 32;
 }
 
-/* Look through the http.Header at `map` and append to a record what is wanted of it. `append` is the object's global function
- * around captured_lines. What another global function of each object does: the verifier would follow the loop from
- * every state in which it may begin. */
-static __always_inline int captured_read(const struct goroutine_key *key, __u32 slot, __u64 map, __u64 list,
-					 struct record_header *record, struct text *captured,
-					 int (*append)(__u64 process, __u64 goid, __u32 found))
+/* Append what is wanted of the groups that follow. Global functions, this one and the next: the verifier would follow the
+ * loop from every state in which it may begin. */
+__noinline int captured_rest(__u64 process, __u64 goid, __u32 slot)
+{
+	int found = 0;
+
+	for (int i = 0; i < CAPTURE_STEPS_MAX; i++) {
+		found = found ? captured_lines(process, goid, found) : captured_step(process, goid, slot);
+		if (found < 0)
+			return 0;
+	}
+	count(COUNTER_HEADERS_UNREAD);
+	return 0;
+}
+
+/* Begin to look through the http.Header at `map`; whether something may be wanted of it. */
+__noinline int captured_begin(__u64 process, __u64 goid, __u32 slot, __u64 map, __u64 list)
 {
 	const struct header_map_layout *go = bpf_map_lookup_elem(&header_map_layouts, &slot);
-	struct header_scan *scan = header_scan_of(key);
+	const struct goroutine_key key = {process, goid};
+	struct header_scan *scan = header_scan_of(&key);
 	__u32 set = list, message = list >> 32;
 	const struct header_set *wanted = bpf_map_lookup_elem(&header_sets, &set);
-	int i, found = 0;
 
 	if (!go || !scan || !wanted)
 		return 0;
@@ -152,25 +168,19 @@ static __always_inline int captured_read(const struct goroutine_key *key, __u32 
 	scan->wanted.message = message;
 	scan->swiss = go->map_directory != GO_UNKNOWN;
 	scan->map = map;
-	if (!scan->wanted_lengths || !header_map_begin(scan, go))
-		return 0;
-	for (i = 0; i < CAPTURE_STEPS_MAX && found >= 0; i++)
-		found = found ? append(key->process, key->goid, found) : captured_step(key->process, key->goid, slot);
-	if (i == CAPTURE_STEPS_MAX)
-		count(COUNTER_HEADERS_UNREAD);
-	captured->length = record->length - captured->offset;
-	return 0;
+	return scan->wanted_lengths && header_map_begin(scan, go);
 }
 
-/* Append what is wanted of the http.Header at `map`, 0 if there is none, to a record. `read` is the object's global function
- * around captured_read. */
+/* Append what is wanted of the http.Header at `map`, 0 if there is none, to the goroutine's record. */
 static __always_inline void headers_capture(const struct hit *hit, __u64 map, enum http_message message,
-					    struct record_header *record, struct text *captured,
-					    int (*read)(__u64 process, __u64 goid, __u32 slot, __u64 map, __u64 list))
+					    struct record_header *record, struct text *captured)
 {
 	captured->offset = record->length;
 	captured->length = 0;
-	if (hit->process->headers && map)
-		read(hit->key.process, hit->key.goid, hit->process->slot, map,
-		     wanted_list(hit->process->headers, message));
+	if (!hit->process->headers || !map ||
+	    !captured_begin(hit->key.process, hit->key.goid, hit->process->slot, map,
+			    wanted_list(hit->process->headers, message)))
+		return;
+	captured_rest(hit->key.process, hit->key.goid, hit->process->slot);
+	captured->length = record->length - captured->offset;
 }

@@ -166,17 +166,26 @@ static __always_inline bool go_window_read(struct go_window *window, __u64 base)
 	return go_read_object(window, sizeof(*window), WINDOW_BYTES, base);
 }
 
-/* A word of the struct at `base`, from the window where that has it; 0 where it is not known. */
+/* A word of the struct at `base`, 0 where it is not known. A global function, which the verifier goes through once and not
+ * once for each caller. */
+__noinline __u64 go_word(__u64 base, __u32 offset)
+{
+	__u64 word = 0;
+
+	go_read_field(&word, sizeof(word), base, offset);
+	return word;
+}
+
+/* The same, from the window where that has it. */
 static __always_inline __u64 go_window_word(const struct go_window *window, __u64 base, go_offset offset)
 {
-	__u64 word = 0, at = offset;
+	__u64 at = offset;
 
 	if (likely(offset < WINDOW_BYTES && !(offset & 7))) {
 		CLAMP(at, WINDOW_BYTES - 8);
 		return *(const __u64 *)((const char *)window->words + at);
 	}
-	go_read_field(&word, sizeof(word), base, offset);
-	return word;
+	return go_word(base, offset);
 }
 
 static __always_inline struct go_string go_window_string(const struct go_window *window, __u64 base, go_offset offset)

@@ -22,6 +22,7 @@ enum context_owner {
 	CONTEXT_OF_CALL,
 	CONTEXT_OF_REQUEST, /* over HTTP/1 */
 	CONTEXT_OF_CONNECTION, /* HTTP/1: no span's, but which goroutine serves it */
+	CONTEXT_OF_FIRST_REQUEST, /* of a connection: to context_put only */
 };
 
 /* Entries outlive their span: a goroutine that outlives the request goes on with its context. When nobody has the context
@@ -82,25 +83,32 @@ static __always_inline bool context_is_same(const struct context_span *known, co
 	return context_is_of_connection(words->data) || context_is_of_connection(context_parent(&parent));
 }
 
-static __always_inline void context_put(__u64 process, __u64 goid, __u64 address, const struct trace_context *trace,
-					enum context_owner whose, bool first)
+/* Not inlined: what it needs of the stack is then free for others. */
+static __noinline __attribute__((unused)) int context_put(__u64 process, __u64 goid, __u64 address,
+							  const struct trace_context *trace, enum context_owner whose)
 {
 	struct context_key key = {process, address};
-	struct context_span entry = {.trace = *trace, .goid = goid, .whose = whose};
+	struct context_span entry = {.goid = goid, .whose = whose};
 	struct go_interface parent;
 
 	if (!address)
-		return;
-	if (!context_read(&parent, address)) {
-		count(COUNTER_READS_FAILED);
-		return;
-	}
-	entry.parent = parent.data;
+		return 0;
+	if (!context_read(&parent, address))
+		return count(COUNTER_READS_FAILED);
+	if (trace)
+		entry.trace = *trace;
+	if (whose == CONTEXT_OF_CONNECTION)
+		key.address = context_parent(&parent);
+	else
+		entry.parent = parent.data;
+	if (whose == CONTEXT_OF_FIRST_REQUEST)
+		entry.whose = CONTEXT_OF_REQUEST;
 	bpf_map_update_elem(&contexts, &key, &entry, BPF_ANY);
-	if (!first)
-		return;
+	if (whose != CONTEXT_OF_FIRST_REQUEST)
+		return 0;
 	key.address = parent.data;
 	bpf_map_delete_elem(&contexts, &key);
+	return 0;
 }
 
 /* Let a context, or something that is passed around like one, stand for a span of a goroutine: what is called with it, or
@@ -108,7 +116,7 @@ static __always_inline void context_put(__u64 process, __u64 goid, __u64 address
  * contexts of net/http's requests still count. */
 static __always_inline void context_note(__u64 process, __u64 goid, __u64 address, const struct trace_context *trace)
 {
-	context_put(process, goid, address, trace, CONTEXT_OF_CALL, false);
+	context_put(process, goid, address, trace, CONTEXT_OF_CALL);
 }
 
 /* The same for a request over HTTP/1. With the first one of a connection, all is forgotten that is known of another
@@ -116,7 +124,7 @@ static __always_inline void context_note(__u64 process, __u64 goid, __u64 addres
 static __always_inline void context_note_request(__u64 process, __u64 goid, __u64 address,
 						 const struct trace_context *trace, bool first)
 {
-	context_put(process, goid, address, trace, CONTEXT_OF_REQUEST, first);
+	context_put(process, goid, address, trace, first ? CONTEXT_OF_FIRST_REQUEST : CONTEXT_OF_REQUEST);
 }
 
 /* Let the parent of a request's context, which is the context of its HTTP/1 connection, stand for the goroutine: whoever
@@ -124,16 +132,5 @@ static __always_inline void context_note_request(__u64 process, __u64 goid, __u6
  * connection, and not once a request. */
 static __always_inline void context_note_connection(__u64 process, __u64 goid, __u64 request_context)
 {
-	struct context_span entry = {.goid = goid, .whose = CONTEXT_OF_CONNECTION};
-	struct context_key key = {process, 0};
-	struct go_interface parent;
-
-	if (!request_context)
-		return;
-	if (!context_read(&parent, request_context)) {
-		count(COUNTER_READS_FAILED);
-		return;
-	}
-	key.address = context_parent(&parent);
-	bpf_map_update_elem(&contexts, &key, &entry, BPF_ANY);
+	context_put(process, goid, request_context, NULL, CONTEXT_OF_CONNECTION);
 }

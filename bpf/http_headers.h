@@ -117,7 +117,7 @@ struct header_scan {
 	__u32 swiss; /* what kind of map it is */
 	__u64 full; /* those of its 8 slots that are in use, the top bit of a byte each; 0: nothing to look at */
 	__u64 map; /* whose groups these are */
-	bool all_at_hand; /* the current group is the only one */
+	bool all_at_hand; /* the current group is the only one, or there is none */
 	struct go_window window; /* of the server: the request */
 	union header_text name; /* of the entry that is looked at; the stack has no room */
 	struct traceparent traceparent; /* room to parse one */
@@ -189,30 +189,50 @@ static __always_inline __u64 group_word(const struct header_scan *scan, __u64 at
 	return *(const any_u64 *)((const char *)scan->group + at);
 }
 
-/* Look at those entries of the scan's current group whose names are of one of these lengths, a bit each. It is a loop,
- * although the verifier would rather have it unrolled: a program that runs once a request is not in the processor's cache,
- * so that its length counts. */
-static __noinline __attribute__((unused)) int group_scan(struct header_scan *scan, __u64 lengths)
+/* Which slots of the scan's current group are in use by names of these lengths, a bit each. Without a jump for each slot,
+ * as nobody could foretell these. */
+static __always_inline __u64 slots_of_lengths(const struct header_scan *scan, __u64 lengths)
 {
-	union header_text *name = &scan->name;
-	__u64 full = scan->full;
+	__u64 full = scan->full, slots = 0;
 	__u32 i = 0;
 
 	do {
-		__u32 at_key = scan->shape.keys + i * scan->shape.key_stride;
-		__u32 at_elem = scan->shape.elems + i * scan->shape.elem_stride;
-		__u64 length, lines, header, top = full & 0x80;
+		__u64 length = group_word(scan, scan->shape.keys + i * scan->shape.key_stride + 8);
 
+		/* The top bit of what is below 64 less 64. */
+		slots |= ((lengths >> (length & 63)) & ((length - 64) >> 63) & (full >> 7) & 1) << i;
 		full >>= 8;
 		i++;
 		/* Linux 5.10 follows a jump back, but refuses an instruction that falls through to a loop's start, which is
 		 * where the compiler would put these two. */
 		asm volatile("" : "+r"(i), "+r"(full));
-		if (!top)
+	} while (i < GROUP_SLOTS);
+	return slots;
+}
+
+/* Look at those entries of the scan's current group whose names are of these lengths, a bit each. It is a loop,
+ * although the verifier would rather have it unrolled: a program that runs once a request is not in the processor's cache,
+ * so that its length counts. */
+static __noinline __attribute__((unused)) int group_scan(struct header_scan *scan, __u64 lengths)
+{
+	union header_text *name = &scan->name;
+	__u64 slots = slots_of_lengths(scan, lengths);
+	__u32 i = 0;
+
+	if (!slots)
+		return 0;
+	do {
+		__u32 at_key = scan->shape.keys + i * scan->shape.key_stride;
+		__u32 at_elem = scan->shape.elems + i * scan->shape.elem_stride;
+		__u64 length, lines, header, wanted = slots & 1;
+
+		slots >>= 1;
+		i++;
+		asm volatile("" : "+r"(i), "+r"(slots));
+		if (!wanted)
 			continue;
 		length = group_word(scan, at_key + 8);
-		if (length > 17 || !(lengths >> length & 1))
-			continue;
+		CLAMP(length, HEADER_NAME_MAX);
 		lines = group_word(scan, at_elem + 8);
 		__builtin_memset(name, 0, sizeof(*name));
 		if (!lines || !go_read(name->bytes, length, group_word(scan, at_key)))
@@ -227,7 +247,7 @@ static __noinline __attribute__((unused)) int group_scan(struct header_scan *sca
 			go_read(&scan->values[header], sizeof(scan->values[header]), group_word(scan, at_elem));
 		else
 			first_line(scan, &scan->values[header], group_word(scan, at_elem));
-	} while (i < GROUP_SLOTS);
+	} while (slots && i < GROUP_SLOTS);
 	return 0;
 }
 
@@ -346,36 +366,60 @@ static __always_inline bool group_follows(const struct header_scan *scan)
 			   : scan->at.bucket || scan->at.next_bucket <= scan->at.last_bucket || scan->at.old_buckets;
 }
 
-/* Go to the next group of a scan and look at its entries whose names are of these lengths; 0 where it was the last. A
- * global function, which the verifier goes through once and not once for each group; so it takes the key of the scan, and not
- * the scan (pointers to memory: only since kernel 5.12). */
-__noinline int header_scan_step(__u64 process, __u64 goid, __u32 slot, __u32 lengths)
-{
-	const struct goroutine_key key = {process, goid};
-	struct header_scan *scan = bpf_map_lookup_elem(&header_scans, &key);
-	const struct header_map_layout *go = bpf_map_lookup_elem(&header_map_layouts, &slot);
-
-	if (!scan || !go || !group_next(scan, go))
-		return false;
-	group_scan(scan, lengths);
-	return group_follows(scan);
-}
-
 static __always_inline bool header_map_begin(struct header_scan *scan, const struct header_map_layout *go)
 {
 	return scan->map &&
 	       (scan->swiss ? swiss_map_begin(scan, go, scan->map) : hash_map_begin(scan, go, scan->map));
 }
 
-/* Look for the headers in the scan's map whose names are of these lengths. */
-static __always_inline void headers_find(const struct hit *hit, __u32 lengths)
+/* Which group of a map header_scan_step is to look at; else the first one of the map at this address. */
+enum scan_step {
+	SCAN_FIRST, /* of the scan's map */
+	SCAN_SAME,
+	SCAN_NEXT,
+};
+
+/* Look at the entries of a group whose names are of these lengths: whether others follow. A global function, which the
+ * verifier goes through once and not once for each group; so it takes the key of the scan, and not the scan (pointers to
+ * memory: only since kernel 5.12). */
+__noinline int header_scan_step(__u64 process, __u64 goid, __u32 slot, __u32 lengths, __u64 which)
+{
+	const struct goroutine_key key = {process, goid};
+	struct header_scan *scan = bpf_map_lookup_elem(&header_scans, &key);
+	const struct header_map_layout *go = bpf_map_lookup_elem(&header_map_layouts, &slot);
+
+	if (!scan || !go)
+		return false;
+	if (which > SCAN_NEXT) {
+		scan->map = which;
+		scan->swiss = go->map_directory != GO_UNKNOWN;
+		which = SCAN_FIRST;
+	}
+	if ((which == SCAN_FIRST && !header_map_begin(scan, go)) || (which != SCAN_SAME && !group_next(scan, go)))
+		return false;
+	group_scan(scan, lengths);
+	return group_follows(scan);
+}
+
+/* The same for all that follow. */
+__noinline int header_scan_rest(__u64 process, __u64 goid, __u32 slot, __u32 lengths)
+{
+	for (int i = 0; i < GROUPS_MAX; i++)
+		if (!header_scan_step(process, goid, slot, lengths, SCAN_NEXT))
+			return 0;
+	count(COUNTER_HEADERS_UNREAD);
+	return 0;
+}
+
+/* Look for the headers whose names are of these lengths; whether there were more groups than one. */
+static __always_inline bool headers_find(const struct hit *hit, __u32 lengths, __u64 first)
 {
 	__u32 slot = hit->process->slot;
+	bool follows = header_scan_step(hit->key.process, hit->key.goid, slot, lengths, first);
 
-	for (int i = 0; i < GROUPS_MAX; i++)
-		if (!header_scan_step(hit->key.process, hit->key.goid, slot, lengths))
-			return;
-	count(COUNTER_HEADERS_UNREAD);
+	if (follows)
+		header_scan_rest(hit->key.process, hit->key.goid, slot, lengths);
+	return follows;
 }
 
 /* Not inlined: what it needs of the stack is then free for others. */
@@ -388,47 +432,28 @@ static __noinline __attribute__((unused)) int context_parse(struct header_scan *
  * lines of it are none: W3C Trace Context, 3.3. */
 static __always_inline bool http_headers_context(const struct hit *hit, struct header_scan *scan, __u64 map)
 {
-	const struct header_map_layout *go = bpf_map_lookup_elem(&header_map_layouts, &hit->process->slot);
-
 	__builtin_memset(scan->lines, 0, sizeof(scan->lines));
 	scan->near_at = 0;
-	scan->map = map;
-	scan->all_at_hand = false;
-	if (!go)
-		return false;
-	scan->swiss = go->map_directory != GO_UNKNOWN;
-	if (!header_map_begin(scan, go) || !group_next(scan, go))
-		return false;
-	group_scan(scan, TRACEPARENT_NAMES);
-	scan->all_at_hand = !group_follows(scan);
+	scan->full = 0;
 	/* Most maps are one group. */
-	if (!scan->all_at_hand)
-		headers_find(hit, TRACEPARENT_NAMES);
+	scan->all_at_hand = map <= SCAN_NEXT || !headers_find(hit, TRACEPARENT_NAMES, map);
 	return scan->lines[HEADER_TRACEPARENT] == 1 && context_parse(scan);
 }
 
 /* Then for others. */
-static __always_inline void http_headers_others(const struct hit *hit, struct header_scan *scan, __u32 lengths)
+static __always_inline void http_headers_others(const struct hit *hit, const struct header_scan *scan, __u32 lengths)
 {
-	const struct header_map_layout *go;
-
-	if (scan->all_at_hand) {
-		group_scan(scan, lengths);
-		return;
-	}
-	go = bpf_map_lookup_elem(&header_map_layouts, &hit->process->slot);
-	if (go && header_map_begin(scan, go))
-		headers_find(hit, lengths);
+	headers_find(hit, lengths, scan->all_at_hand ? SCAN_SAME : SCAN_FIRST);
 }
 
 /* Whether it carries one tracestate; a context is passed on with it. */
-static __always_inline bool http_headers_state(const struct hit *hit, struct header_scan *scan)
+static __always_inline bool http_headers_state(const struct hit *hit, const struct header_scan *scan)
 {
 	http_headers_others(hit, scan, TRACESTATE_NAMES);
 	return scan->lines[HEADER_TRACESTATE] == 1;
 }
 
-static __always_inline void http_headers_rest(const struct hit *hit, struct header_scan *scan)
+static __always_inline void http_headers_rest(const struct hit *hit, const struct header_scan *scan)
 {
 	http_headers_others(hit, scan, HEADER_LENGTHS & ~TRACEPARENT_NAMES);
 }

@@ -136,25 +136,16 @@ static __always_inline __u8 count_redirects(const struct http_client_layout *go,
 	return redirects;
 }
 
-__noinline int client_headers_append(__u64 process, __u64 goid, __u32 found)
+static __always_inline struct record_header *captured_record(const struct goroutine_key *key)
 {
-	const struct goroutine_key key = {process, goid};
-	struct http_client_request *entry = bpf_map_lookup_elem(&http_client_requests, &key);
+	struct http_client_request *entry = bpf_map_lookup_elem(&http_client_requests, key);
 
-	return entry ? captured_lines(&key, &entry->record.header, RECORD_MAX - ERROR_MAX, found) : 0;
+	return entry ? &entry->record.header : NULL;
 }
 
-__noinline int client_headers_read(__u64 process, __u64 goid, __u32 slot, __u64 map, __u64 list)
+static __always_inline __u32 captured_room(void)
 {
-	const struct goroutine_key key = {process, goid};
-	struct http_client_request *entry = bpf_map_lookup_elem(&http_client_requests, &key);
-
-	if (!entry)
-		return 0;
-	return captured_read(&key, slot, map, list, &entry->record.header,
-			     list == wanted_list(list, MESSAGE_REQUEST) ? &entry->record.request_headers
-									: &entry->record.response_headers,
-			     client_headers_append);
+	return RECORD_MAX - ERROR_MAX;
 }
 
 /* What a request says of itself. */
@@ -193,7 +184,7 @@ static __always_inline void client_describe(const struct hit *hit, struct http_c
 	fragment = go_window_string(window, url, go->url_fragment);
 	append_url(record, &scheme, &host, &path, &query);
 	text_append(record, RECORD_MAX, &record->fragment, &fragment, FRAGMENT_MAX);
-	headers_capture(hit, header, MESSAGE_REQUEST, &record->header, &record->request_headers, client_headers_read);
+	headers_capture(hit, header, MESSAGE_REQUEST, &record->header, &record->request_headers);
 	record->response_headers.length = 0;
 }
 
@@ -279,8 +270,7 @@ int http_client_end(struct pt_regs *ctx)
 			record->protocol_major = go_window_word(&entry->window, response, go->response_proto_major);
 			record->protocol_minor = go_window_word(&entry->window, response, go->response_proto_minor);
 			headers_capture(&hit, go_window_word(&entry->window, response, go->response_header),
-					MESSAGE_RESPONSE, &record->header, &record->response_headers,
-					client_headers_read);
+					MESSAGE_RESPONSE, &record->header, &record->response_headers);
 		}
 		record_submit(ctx, &record->header, RECORD_MAX);
 	}

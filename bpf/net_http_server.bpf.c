@@ -56,13 +56,16 @@ struct http_server_layout {
 	go_offset h2_state_snapshot GO_EXACT("net/http.http2responseWriterState.snapHeader")
 	    GO_EXACT("net/http/internal/http2.responseWriterState.snapHeader");
 	/* Since Go 1.27 the standard library's HTTP/2 has a request type of its own. */
-	go_offset h2_request_method GO("net/http/internal/http2.ServerRequest.Method");
-	go_offset h2_request_header GO("net/http/internal/http2.ServerRequest.Header");
-	go_offset h2_request_host GO("net/http/internal/http2.ServerRequest.Host");
-	go_offset h2_request_remote_addr GO("net/http/internal/http2.ServerRequest.RemoteAddr");
-	go_offset h2_request_uri GO("net/http/internal/http2.ServerRequest.RequestURI");
-	go_offset h2_request_tls GO("net/http/internal/http2.ServerRequest.TLS");
-	go_offset h2_request_context GO("net/http/internal/http2.ServerRequest.Context");
+	go_offset h2_own_type GO("net/http/internal/http2.ServerRequest.Header");
+	go_offset h2_request_method GO("net/http/internal/http2.ServerRequest.Method") GO("net/http.Request.Method");
+	go_offset h2_request_header GO("net/http/internal/http2.ServerRequest.Header") GO("net/http.Request.Header");
+	go_offset h2_request_host GO("net/http/internal/http2.ServerRequest.Host") GO("net/http.Request.Host");
+	go_offset h2_request_remote_addr GO("net/http/internal/http2.ServerRequest.RemoteAddr")
+	    GO("net/http.Request.RemoteAddr");
+	go_offset h2_request_uri GO("net/http/internal/http2.ServerRequest.RequestURI")
+	    GO("net/http.Request.RequestURI");
+	go_offset h2_request_tls GO("net/http/internal/http2.ServerRequest.TLS") GO("net/http.Request.TLS");
+	go_offset h2_request_context GO("net/http/internal/http2.ServerRequest.Context") GO("net/http.Request.ctx");
 	/* The same in golang.org/x/net/http2, which a program may contain besides. */
 	go_offset x_writer_state GO("golang.org/x/net/http2.responseWriter.rws");
 	go_offset x_state_status GO("golang.org/x/net/http2.responseWriterState.status");
@@ -248,25 +251,16 @@ static __noinline int server_describe(struct http_server_request *entry, const s
 	return 0;
 }
 
-__noinline int server_headers_append(__u64 process, __u64 goid, __u32 found)
+static __always_inline struct record_header *captured_record(const struct goroutine_key *key)
 {
-	const struct goroutine_key key = {process, goid};
-	struct http_server_request *entry = bpf_map_lookup_elem(&http_server_requests, &key);
+	struct http_server_request *entry = bpf_map_lookup_elem(&http_server_requests, key);
 
-	return entry ? captured_lines(&key, &entry->record.header, RECORD_MAX - ROUTE_MAX, found) : 0;
+	return entry ? &entry->record.header : NULL;
 }
 
-__noinline int server_headers_read(__u64 process, __u64 goid, __u32 slot, __u64 map, __u64 list)
+static __always_inline __u32 captured_room(void)
 {
-	const struct goroutine_key key = {process, goid};
-	struct http_server_request *entry = bpf_map_lookup_elem(&http_server_requests, &key);
-
-	if (!entry)
-		return 0;
-	return captured_read(&key, slot, map, list, &entry->record.header,
-			     list == wanted_list(list, MESSAGE_REQUEST) ? &entry->record.request_headers
-									: &entry->record.response_headers,
-			     server_headers_append);
+	return RECORD_MAX - ROUTE_MAX;
 }
 
 /* A request begins in a process none of whose are sampled. What trace it belongs to is looked for when an HTTP client's call
@@ -358,8 +352,7 @@ static __always_inline struct http_server_request *server_start(struct pt_regs *
 	entry->header = header;
 
 	server_describe(entry, scan, go, fields, remote);
-	headers_capture(hit, entry->header, MESSAGE_REQUEST, &entry->record.header, &entry->record.request_headers,
-			server_headers_read);
+	headers_capture(hit, entry->header, MESSAGE_REQUEST, &entry->record.header, &entry->record.request_headers);
 	entry->route_at = entry->record.header.length;
 	entry->recorded = true;
 	return entry;
@@ -404,8 +397,7 @@ static __always_inline void server_response_headers(const struct hit *hit, struc
 	if (hit->process->headers)
 		go_read_field(&header, sizeof(header), response->writer,
 			      record->status ? response->snapshot : response->header);
-	headers_capture(hit, header, MESSAGE_RESPONSE, &record->header, &record->response_headers,
-			server_headers_read);
+	headers_capture(hit, header, MESSAGE_RESPONSE, &record->header, &record->response_headers);
 }
 
 /* A request ends, in one of the ways that the flags tell. */
@@ -592,15 +584,14 @@ int http2_server_start(struct pt_regs *ctx)
 	if (!hit_begin(&hit, ctx) || !(go = layout_of(&hit)))
 		return 0;
 
-	bool own_type = go->h2_request_header != GO_UNKNOWN;
 	struct request_fields fields = {
-	    .method = own_type ? go->h2_request_method : go->request_method,
-	    .header = own_type ? go->h2_request_header : go->request_header,
-	    .host = own_type ? go->h2_request_host : go->request_host,
-	    .remote_addr = own_type ? go->h2_request_remote_addr : go->request_remote_addr,
-	    .uri = own_type ? go->h2_request_uri : go->request_uri,
-	    .tls = own_type ? go->h2_request_tls : go->request_tls,
-	    .context = GO_DATA_WORD(own_type ? go->h2_request_context : go->request_context),
+	    .method = go->h2_request_method,
+	    .header = go->h2_request_header,
+	    .host = go->h2_request_host,
+	    .remote_addr = go->h2_request_remote_addr,
+	    .uri = go->h2_request_uri,
+	    .tls = go->h2_request_tls,
+	    .context = GO_DATA_WORD(go->h2_request_context),
 	    .conn = go->h2_server_conn,
 	    .writer_state = go->h2_writer_state,
 	    .state_stream = go->h2_state_stream,
@@ -610,7 +601,7 @@ int http2_server_start(struct pt_regs *ctx)
 	    .writer = GO_ARG_2(ctx),
 	};
 	entry = server_start(ctx, &hit, go, &fields, GO_ARG_3(ctx));
-	if (entry && !own_type)
+	if (entry && go->h2_own_type == GO_UNKNOWN)
 		entry->request = GO_ARG_3(ctx);
 	return 0;
 }

@@ -223,45 +223,63 @@ static __always_inline bool is_of_closed_connection(__u64 process, const struct 
 	return connection && connection->whose == CONTEXT_OF_CONNECTION && connection->goid != noted->goid;
 }
 
-/* Find the span to which a Go context belongs, by walking to its parents. It is then in the goroutine's entry. 0 where
- * there is none. A global function: the verifier goes through it once, and not once for each caller; so it takes the key
- * of the entry, and not the entry (pointers to memory: only since kernel 5.12). */
-__noinline int context_find(__u64 process, __u64 goid, __u64 context)
+#define CONTEXT_FOUND 1 /* an address that no context has */
+
+/* Look whether a context is a span's own, or stands for one; that span is then in the goroutine's entry, and CONTEXT_FOUND
+ * returned; else the address of its parent, 0 where it has none. `child` is the context that led here. A global function: the
+ * verifier goes through it once, and not once for each step; so it takes the key of the entry, and not the entry
+ * (pointers to memory: only since kernel 5.12). */
+__noinline __u64 context_step(__u64 process, __u64 goid, __u64 context, __u64 child)
 {
 	struct goroutine_key owner_key = {process, goid};
-	struct goroutine *goroutine = bpf_map_lookup_elem(&goroutines, &owner_key);
-	struct context_key key = {process, context};
+	const struct context_key key = {process, context};
 	const struct context_span *known;
 	const struct goroutine *owner;
+	struct goroutine *goroutine;
 	struct go_interface parent;
-	__u64 child = 0;
+	__u64 next;
+
+	if (!context_read(&parent, context))
+		return 0;
+	known = bpf_map_lookup_elem(&contexts, &key);
+	if (known && (goroutine = bpf_map_lookup_elem(&goroutines, &owner_key))) {
+		owner_key.goid = known->goid;
+		owner = bpf_map_lookup_elem(&goroutines, &owner_key);
+		if (known->whose != CONTEXT_OF_CONNECTION) {
+			if ((owner && span_is_open(owner, &known->trace)) ||
+			    (context_is_same(known, &parent) && !is_of_closed_connection(process, known))) {
+				goroutine->found = known->trace;
+				goroutine->found_goid = known->goid;
+				return CONTEXT_FOUND;
+			}
+		} else if (context_is_of_connection(context_parent(&parent))) {
+			if (!owner || !is_context_of_request(goroutine, owner, known->goid, child))
+				found_unsampled(goroutine);
+			return CONTEXT_FOUND;
+		}
+	}
+	next = context_parent(&parent);
+	return next > CONTEXT_FOUND ? next : 0;
+}
+
+/* Find the span to which a Go context belongs, by walking to its parents. It is then in the goroutine's entry. 0 where
+ * there is none. */
+__noinline int context_find(__u64 process, __u64 goid, __u64 context)
+{
+	const struct goroutine_key key = {process, goid};
+	struct goroutine *goroutine = bpf_map_lookup_elem(&goroutines, &key);
+	__u64 child = 0, next;
 
 	if (!goroutine)
 		return 0;
 	for (int i = 0; i < CONTEXT_DEPTH; i++) {
-		if (is_context_of_request(goroutine, goroutine, goid, key.address))
+		if (is_context_of_request(goroutine, goroutine, goid, context))
 			return 1;
-		if (!context_read(&parent, key.address))
-			return 0;
-		known = bpf_map_lookup_elem(&contexts, &key);
-		if (known) {
-			owner_key.goid = known->goid;
-			owner = bpf_map_lookup_elem(&goroutines, &owner_key);
-			if (known->whose != CONTEXT_OF_CONNECTION) {
-				if ((owner && span_is_open(owner, &known->trace)) ||
-				    (context_is_same(known, &parent) && !is_of_closed_connection(process, known))) {
-					goroutine->found = known->trace;
-					goroutine->found_goid = known->goid;
-					return 1;
-				}
-			} else if (context_is_of_connection(context_parent(&parent))) {
-				if (!owner || !is_context_of_request(goroutine, owner, known->goid, child))
-					found_unsampled(goroutine);
-				return 1;
-			}
-		}
-		child = key.address;
-		key.address = context_parent(&parent);
+		next = context_step(process, goid, context, child);
+		if (next <= CONTEXT_FOUND)
+			return next;
+		child = context;
+		context = next;
 	}
 	return 0;
 }
