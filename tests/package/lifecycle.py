@@ -321,8 +321,7 @@ def is_watched(world: World) -> None:
     """A daemon that works is left alone; one that hangs is killed and started again."""
     drop_in = Path("/run/systemd/system/gospan.service.d/watchdog.conf")
     drop_in.parent.mkdir(parents=True)
-    # Long enough for the largest library to be loaded meanwhile, on a machine that has other work as well.
-    seconds = 20 if EMULATED else 10
+    seconds = 20 if EMULATED else 4
     drop_in.write_text(f"[Service]\nWatchdogSec={seconds}\nRestartSec=1\n")
     systemctl("daemon-reload")
     systemctl("restart", "gospan")
