@@ -215,7 +215,9 @@ static __always_inline __u64 slots_of_lengths(const struct header_scan *scan, __
  * so that its length counts. */
 static __noinline __attribute__((unused)) int group_scan(struct header_scan *scan, __u64 lengths)
 {
-	union header_text *name = &scan->name;
+	/* On the stack, as the kernel looks closer at what it is to copy to anywhere else. */
+	union header_text name;
+	struct go_string line;
 	__u64 slots = slots_of_lengths(scan, lengths);
 	__u32 i = 0;
 
@@ -234,19 +236,21 @@ static __noinline __attribute__((unused)) int group_scan(struct header_scan *sca
 		length = group_word(scan, at_key + 8);
 		CLAMP(length, HEADER_NAME_MAX);
 		lines = group_word(scan, at_elem + 8);
-		__builtin_memset(name, 0, sizeof(*name));
-		if (!lines || !go_read(name->bytes, length, group_word(scan, at_key)))
+		line = (struct go_string){};
+		__builtin_memset(&name, 0, sizeof(name));
+		if (!lines || !go_read(name.bytes, length, group_word(scan, at_key)))
 			continue;
-		header = header_of(name, length);
+		header = header_of(&name, length);
 		if (header >= HEADERS)
 			continue;
 		MASK(header, HEADERS - 1);
 		scan->lines[header] = lines;
 		/* One alone has no neighbours. */
 		if (lengths == TRACEPARENT_NAMES)
-			go_read(&scan->values[header], sizeof(scan->values[header]), group_word(scan, at_elem));
+			go_read(&line, sizeof(line), group_word(scan, at_elem));
 		else
-			first_line(scan, &scan->values[header], group_word(scan, at_elem));
+			first_line(scan, &line, group_word(scan, at_elem));
+		scan->values[header] = line;
 	} while (slots && i < GROUP_SLOTS);
 	return 0;
 }
@@ -372,30 +376,16 @@ static __always_inline bool header_map_begin(struct header_scan *scan, const str
 	       (scan->swiss ? swiss_map_begin(scan, go, scan->map) : hash_map_begin(scan, go, scan->map));
 }
 
-/* Which group of a map header_scan_step is to look at; else the first one of the map at this address. */
-enum scan_step {
-	SCAN_FIRST, /* of the scan's map */
-	SCAN_SAME,
-	SCAN_NEXT,
-};
-
-/* Look at the entries of a group whose names are of these lengths: whether others follow. A global function, which the
- * verifier goes through once and not once for each group; so it takes the key of the scan, and not the scan (pointers to
- * memory: only since kernel 5.12). */
-__noinline int header_scan_step(__u64 process, __u64 goid, __u32 slot, __u32 lengths, __u64 which)
+/* Look at the entries of a scan's next group, or of the same one again, whose names are of these lengths: whether others
+ * follow. A global function, which the verifier goes through once and not once for each group; so it takes the key of the
+ * scan, and not the scan (pointers to memory: only since kernel 5.12). */
+__noinline int header_scan_step(__u64 process, __u64 goid, __u32 slot, __u32 lengths, __u32 same)
 {
 	const struct goroutine_key key = {process, goid};
 	struct header_scan *scan = bpf_map_lookup_elem(&header_scans, &key);
 	const struct header_map_layout *go = bpf_map_lookup_elem(&header_map_layouts, &slot);
 
-	if (!scan || !go)
-		return false;
-	if (which > SCAN_NEXT) {
-		scan->map = which;
-		scan->swiss = go->map_directory != GO_UNKNOWN;
-		which = SCAN_FIRST;
-	}
-	if ((which == SCAN_FIRST && !header_map_begin(scan, go)) || (which != SCAN_SAME && !group_next(scan, go)))
+	if (!scan || !go || (!same && !group_next(scan, go)))
 		return false;
 	group_scan(scan, lengths);
 	return group_follows(scan);
@@ -405,21 +395,15 @@ __noinline int header_scan_step(__u64 process, __u64 goid, __u32 slot, __u32 len
 __noinline int header_scan_rest(__u64 process, __u64 goid, __u32 slot, __u32 lengths)
 {
 	for (int i = 0; i < GROUPS_MAX; i++)
-		if (!header_scan_step(process, goid, slot, lengths, SCAN_NEXT))
+		if (!header_scan_step(process, goid, slot, lengths, false))
 			return 0;
 	count(COUNTER_HEADERS_UNREAD);
 	return 0;
 }
 
-/* Look for the headers whose names are of these lengths; whether there were more groups than one. */
-static __always_inline bool headers_find(const struct hit *hit, __u32 lengths, __u64 first)
+static __always_inline void headers_find(const struct hit *hit, __u32 lengths)
 {
-	__u32 slot = hit->process->slot;
-	bool follows = header_scan_step(hit->key.process, hit->key.goid, slot, lengths, first);
-
-	if (follows)
-		header_scan_rest(hit->key.process, hit->key.goid, slot, lengths);
-	return follows;
+	header_scan_rest(hit->key.process, hit->key.goid, hit->process->slot, lengths);
 }
 
 /* Not inlined: what it needs of the stack is then free for others. */
@@ -432,28 +416,48 @@ static __noinline __attribute__((unused)) int context_parse(struct header_scan *
  * lines of it are none: W3C Trace Context, 3.3. */
 static __always_inline bool http_headers_context(const struct hit *hit, struct header_scan *scan, __u64 map)
 {
+	const struct header_map_layout *go = bpf_map_lookup_elem(&header_map_layouts, &hit->process->slot);
+
 	__builtin_memset(scan->lines, 0, sizeof(scan->lines));
 	scan->near_at = 0;
 	scan->full = 0;
+	scan->map = map;
+	scan->all_at_hand = true;
+	if (!go)
+		return false;
+	scan->swiss = go->map_directory != GO_UNKNOWN;
+	if (!header_map_begin(scan, go) || !group_next(scan, go))
+		return false;
+	group_scan(scan, TRACEPARENT_NAMES);
 	/* Most maps are one group. */
-	scan->all_at_hand = map <= SCAN_NEXT || !headers_find(hit, TRACEPARENT_NAMES, map);
+	scan->all_at_hand = !group_follows(scan);
+	if (!scan->all_at_hand)
+		headers_find(hit, TRACEPARENT_NAMES);
 	return scan->lines[HEADER_TRACEPARENT] == 1 && context_parse(scan);
 }
 
 /* Then for others. */
-static __always_inline void http_headers_others(const struct hit *hit, const struct header_scan *scan, __u32 lengths)
+static __always_inline void http_headers_others(const struct hit *hit, struct header_scan *scan, __u32 lengths)
 {
-	headers_find(hit, lengths, scan->all_at_hand ? SCAN_SAME : SCAN_FIRST);
+	const struct header_map_layout *go;
+
+	if (scan->all_at_hand) {
+		header_scan_step(hit->key.process, hit->key.goid, hit->process->slot, lengths, true);
+		return;
+	}
+	go = bpf_map_lookup_elem(&header_map_layouts, &hit->process->slot);
+	if (go && header_map_begin(scan, go))
+		headers_find(hit, lengths);
 }
 
 /* Whether it carries one tracestate; a context is passed on with it. */
-static __always_inline bool http_headers_state(const struct hit *hit, const struct header_scan *scan)
+static __always_inline bool http_headers_state(const struct hit *hit, struct header_scan *scan)
 {
 	http_headers_others(hit, scan, TRACESTATE_NAMES);
 	return scan->lines[HEADER_TRACESTATE] == 1;
 }
 
-static __always_inline void http_headers_rest(const struct hit *hit, const struct header_scan *scan)
+static __always_inline void http_headers_rest(const struct hit *hit, struct header_scan *scan)
 {
 	http_headers_others(hit, scan, HEADER_LENGTHS & ~TRACEPARENT_NAMES);
 }

@@ -10,16 +10,20 @@ from pathlib import Path
 import pytest
 
 import agent.kernel.programs
-from agent.config import AttachWay, BufferKind, Kernel
+from agent.config import AttachWay, BufferKind, Kernel, Propagation
 from agent.kernel.attach import Backend, online_cpus
 from agent.kernel.errors import KernelError
 from agent.kernel.features import Feature, Features
 from agent.kernel.maps import MapType
 from agent.kernel.programs import PROCESS_PROGRAMS, Programs
+from agent.kernel.stats import program_stats
 from agent.libraries import LIBRARIES
 from agent.paths import object_file
 
 pytestmark = pytest.mark.kernel
+
+MOST_VERIFIED = 150_000
+"""Instructions that the verifier may come by for a library: half a second, in which the daemon can do nothing else."""
 
 
 def test_everything_is_taken(found: Features, backend: Backend) -> None:
@@ -30,6 +34,15 @@ def test_everything_is_taken(found: Features, backend: Backend) -> None:
         wanted = {probe.program for library in LIBRARIES for probe in library.probes}
         assert names == wanted | set(PROCESS_PROGRAMS)
         assert set(programs.types) == {"process", *(library.object for library in LIBRARIES)}
+
+
+def test_no_library_holds_the_daemon_up_while_it_is_loaded(found: Features) -> None:
+    everything = Propagation(http1=True, http2=True, grpc=True)
+    with Programs.load(found, Kernel(), libraries=LIBRARIES, propagation=everything) as programs:
+        verified = {name: program_stats(fd).verified for name, fd in programs.descriptors()}
+    assert all(verified.values()), "the kernel tells what its verifier did since 5.16"
+    for library in LIBRARIES:
+        assert sum(verified[probe.program] for probe in library.probes) < MOST_VERIFIED, library.name
 
 
 def test_a_library_is_loaded_when_it_is_needed(found: Features) -> None:
