@@ -107,6 +107,10 @@ test: setup dev packages-test ## Run all tests (PYTEST_ARGS='-k elf' for some)
 test-vm: setup dev packages-test packages-vm ## Run the agent on other kernels, in virtual machines (VM_ARGS='--kernel 5.10')
 	$(VENV)/bin/python -m tests.vm $(VM_ARGS)
 
+.PHONY: test-vm-kafka
+test-vm-kafka: setup dev packages-test packages-vm ## Have trace context written into messages to a real Kafka, from a virtual machine
+	$(VENV)/bin/python -m tests.vm.kafka_messages
+
 # --- Packages ---------------------------------------------------------------------------------------------------------
 
 .PHONY: deb

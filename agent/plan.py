@@ -6,12 +6,13 @@ the daemon carries it out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from agent.executable import BuildInfo, Executable, Function, NoPlaceError, Place
+from agent.executable import BuildInfo, Executable, Function, NoPlaceError, Place, types_of
 from agent.executable.places import At
 from agent.kernel.btf import Btf
 from agent.kernel.formats import Format, Value, format_of
@@ -48,6 +49,9 @@ PLACE_TAG = "go-place:"
 """Declaration tag of a layout's member: the function whose probe's address it takes, or, with CALLS, that of a probe on
 a function's only call of another one.
 """
+
+ARRAY_TAG = "go-array:length of "
+"""Declaration tag of a layout's member: a field that points to an array, of which it takes the number of elements."""
 
 _WHOLE_TAGS = (ADDRESS_TAG, EXACT_TAG)
 """Tags that values go by as they are; by the others go what they name."""
@@ -365,7 +369,9 @@ def _fields(layouts: Iterable[Format], resolution: Resolution) -> set[PlannedFie
 def _addresses(
     executable: Executable, functions: Mapping[str, tuple[Function, ...]], layouts: Iterable[Format]
 ) -> dict[str, int]:
-    """The addresses that layouts want: of itabs, and of the probes of functions that there is one of."""
+    """What layouts want besides offsets: addresses of itabs, and of the probes of functions that there is one of; how
+    long arrays are.
+    """
     found: dict[str, int] = {}
     itabs = _tags(layouts, ITAB_TAG)
     if itabs:
@@ -384,6 +390,18 @@ def _addresses(
             else:
                 place = executable.entry_place(function)
             found[symbol] = place.address
+    return found | _array_lengths(executable, _tags(layouts, ARRAY_TAG))
+
+
+def _array_lengths(executable: Executable, names: Collection[str]) -> dict[str, int]:
+    """How many elements the arrays have that these fields point to, by what _pack calls them."""
+    found: dict[str, int] = {}
+    for type_name, struct in (executable.structs(types_of(names)) if names else {}).items():
+        for name in names:
+            field = struct.fields.get(name.removeprefix(f"{type_name}."))
+            length = re.match(r"\*\[(\d+)\]", field.type) if field else None
+            if length:
+                found[f"length of {name}"] = int(length[1])
     return found
 
 

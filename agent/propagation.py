@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from agent.config import Propagation
 from agent.kernel.features import Feature
+from agent.wording import listing
 
-_SKIPPED = ("own_header", "no_room", "shared_header", "unknown_request", "write_failed")
+_SKIPPED = ("own_header", "no_room", "shared_header", "unknown_request", "compressed", "write_failed")
 """Why requests went out without what gospan would have written (enum counter, bpf/counters.h)."""
 
 
@@ -46,6 +47,8 @@ def where(settings: Propagation, writing: Feature) -> str:
     into = [f"outgoing {' and '.join(wanted)} requests"] if wanted else []
     if settings.grpc:
         into.append("outgoing gRPC calls")
+    if settings.kafka:
+        into.append("messages to Kafka")
     if not into:
         return f"Nothing is written into outgoing requests, as configured; {joined}."
-    return f"Trace context is written into {' and '.join(into)}; where it is not, {joined}."
+    return f"Trace context is written into {listing(into)}; where it is not, {joined}."

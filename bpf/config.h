@@ -16,6 +16,7 @@ const volatile __u64 wakeup_bytes =
 const volatile bool write_http1 = false;
 const volatile bool write_http2 = false;
 const volatile bool write_grpc = false;
+const volatile bool write_kafka = false;
 const volatile bool join_connections = true;
 
 /* The agent's own pid namespace, where that is not the initial one (bpf_get_ns_current_pid_tgid, 5.7); else 0. */

@@ -25,6 +25,7 @@ enum counter {
 	COUNTER_CONTEXTS_NO_ROOM, /* there is none left in the connection's buffer */
 	COUNTER_CONTEXTS_SHARED_HEADER, /* requests at a time with one and the same header map can't be told apart */
 	COUNTER_CONTEXTS_UNKNOWN_REQUEST, /* no open client span is known to belong to the request */
+	COUNTER_CONTEXTS_COMPRESSED, /* messages in a batch that is compressed as it is written */
 	COUNTER_CONTEXTS_WRITE_FAILED, /* the buffer's memory is not there, or not writable */
 	COUNTER_MAX,
 };

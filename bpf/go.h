@@ -28,6 +28,9 @@ typedef __u32 go_distance;
  * something because of what they find there. */
 #define GO_EXACT(field) __attribute__((btf_decl_tag("go-exact:" field)))
 
+/* How many elements the array has that a field points to. */
+#define GO_ARRAY_LENGTH(field) __attribute__((btf_decl_tag("go-array:length of " field)))
+
 /* An address, as the linker gave it: a position-independent executable is loaded elsewhere (go_bias). */
 typedef __u64 go_address;
 
@@ -112,6 +115,12 @@ static __always_inline bool go_read(void *to, __u32 size, __u64 address)
 		return true;
 	count(COUNTER_READS_FAILED);
 	return false;
+}
+
+/* Write into the target's memory, in a process of which it has been proved that it expects nothing there. */
+static __always_inline bool go_write(__u64 address, const void *from, __u32 size)
+{
+	return (__s64)address > 0 && !bpf_probe_write_user((void *)address, from, size);
 }
 
 /* Read the field at `offset` of the struct at `base`; false also where the offset or the struct is not there. */

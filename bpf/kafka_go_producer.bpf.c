@@ -3,6 +3,7 @@
  * its beginning to its return, which of a Writer that is Async is when the messages wait to be sent; and what a Conn writes.
  */
 #include "kafka_go.h"
+#include "kafka_go_outgoing.h"
 
 struct kafka_go_writer_layout {
 	go_offset writer_address GO(KAFKA_GO "Writer.Addr");
@@ -217,6 +218,7 @@ int kafka_go_write_start(struct pt_regs *ctx)
 	if (!writer_go || !goroutine || !call)
 		return 0;
 	span = span_push_outermost(&hit, goroutine, kafka_producer_record_kind, context, messages);
+	kafka_go_write_begin(&hit, span ? span : span_find(goroutine, kafka_producer_record_kind));
 	if (!span || !(span->context.flags & TRACE_FLAG_SAMPLED))
 		return 0;
 	record_begin(&call->record, count);
@@ -287,6 +289,7 @@ static __always_inline int call_end(struct pt_regs *ctx, struct go_interface err
 	span = span_returned(&hit, goroutine, kafka_producer_record_kind);
 	if (!span)
 		return 0;
+	kafka_go_write_over(&hit);
 	call = bpf_map_lookup_elem(&kafka_go_calls, &hit.key);
 	if (!call) {
 		count(COUNTER_SPANS_EVICTED);

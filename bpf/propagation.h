@@ -131,12 +131,6 @@ static __always_inline bool has_trace_header(const struct hit *hit, __u64 map)
 	return true;
 }
 
-/* Write into the target's memory, in a process of which it has been proved that it expects nothing there. */
-static __always_inline bool go_write(__u64 address, const void *from, __u32 size)
-{
-	return (__s64)address > 0 && !bpf_probe_write_user((void *)address, from, size);
-}
-
 /* Write the `length` bytes, at least one, of a tracestate. */
 static __always_inline bool tracestate_write(__u64 address, const struct tracestate *state, __u64 length)
 {

@@ -11,12 +11,13 @@ from agent.kernel import btf
 from agent.kernel.formats import format_of
 from agent.libraries import LIBRARIES, Feature
 from agent.libraries.http2_propagation import HTTP2_PROPAGATION
+from agent.libraries.kafka_go_propagation import KAFKA_GO_PROPAGATION
 from agent.libraries.net_http_server import NET_HTTP_SERVER
 from agent.offsets.resolve import Resolver, Source
 from agent.offsets.table import Listed
 from agent.paths import object_file
 from agent.plan import LibraryPlan, Plan, Status, make_plan
-from tests.support import sql
+from tests.support import kafka_go, sql
 from tests.support.golang import VERSIONS, build
 
 TYPES = {library.object: btf.read(str(object_file(library.object))) for library in LIBRARIES}
@@ -92,6 +93,23 @@ def test_the_place_of_a_call_is_where_its_probe_goes() -> None:
     assert isinstance(place, int)
     assert place - function.address == probe.file_offset - function.file_offset > 0
     assert (probe.at, probe.emulated) == ("call", True)
+
+
+def test_what_is_written_into_is_as_long_as_the_program_says() -> None:
+    """And what the compiler has inlined is not written into at all."""
+    with Executable(str(kafka_go.program())) as executable:
+        plan = make_plan(executable, TYPES, Resolver())
+    (found,) = (one for one in plan.libraries if one.library is KAFKA_GO_PROPAGATION)
+    layout = format_of(TYPES["kafka_go_propagation"].struct("kafka_go_propagation_layout"))
+    assert layout.unpack(found.layouts["kafka_go_propagation_layout"])["page_size"] == 65536
+    with Executable(str(kafka_go.program("0.4.39"))) as executable:
+        plan = make_plan(executable, TYPES, Resolver())
+    (found,) = (one for one in plan.libraries if one.library is KAFKA_GO_PROPAGATION)
+    assert (found.status, [one.what for one in found.off]) == (
+        Status.OFF,
+        ["which call a message belongs to"],
+    )
+    assert "the compiler has inlined it" in found.off[0].why
 
 
 def server_executable() -> Executable:

@@ -48,6 +48,15 @@ WRITES = Feature(True, "Trace context can be written into outgoing requests.")
             ),
         ),
         (
+            Propagation(http2=True, grpc=True, kafka=True),
+            WRITES,
+            (
+                "Trace context is written into outgoing HTTP/1 and HTTP/2 requests, outgoing gRPC calls and messages "
+                "to Kafka; where it is not, requests between traced processes of this machine are joined by their "
+                "connections."
+            ),
+        ),
+        (
             Propagation(http1=False, http2=False),
             WRITES,
             (
@@ -62,9 +71,8 @@ def test_one_sentence_says_where_context_goes(settings: Propagation, writing: Fe
 
 
 def test_what_was_skipped_is_told_by_reason() -> None:
-    counters = dict.fromkeys(
-        ("own_header", "no_room", "shared_header", "unknown_request", "write_failed", "written", "joined"), 0
-    )
+    reasons = ("own_header", "no_room", "shared_header", "unknown_request", "compressed", "write_failed")
+    counters = dict.fromkeys((*reasons, "written", "joined"), 0)
     counters |= {"no_room": 3, "written": 7, "joined": 2}
     found = contexts({f"contexts_{name}": count for name, count in counters.items()})
     assert (found.written, found.joined, found.skipped) == (7, 2, {"no_room": 3})

@@ -35,6 +35,7 @@ _SKIPPED = {
     "no_room": "no room in the connection's buffer",
     "shared_header": "several requests at a time share one header map",
     "unknown_request": "no span of a client was known for the request",
+    "compressed": "messages of a batch that is compressed",
     "write_failed": "the buffer could not be written to",
 }
 

@@ -16,6 +16,7 @@ from agent.libraries import LIBRARIES
 from agent.libraries.grpc_propagation import GRPC_PROPAGATION
 from agent.libraries.http1_propagation import HTTP1_PROPAGATION
 from agent.libraries.http2_propagation import HTTP2_PROPAGATION
+from agent.libraries.kafka_go_propagation import KAFKA_GO_PROPAGATION
 from agent.sampling import own_sampling
 from agent.spans.resource import unit_of
 
@@ -238,6 +239,8 @@ def _libraries_off(config: Config, rule: Rule | None) -> dict[str, str]:
             )
     if not sent.grpc:
         off.setdefault(GRPC_PROPAGATION.name, "it is turned off by propagation.grpc")
+    if not sent.kafka:
+        off.setdefault(KAFKA_GO_PROPAGATION.name, "it is turned off by propagation.kafka")
     return off
 
 

@@ -279,6 +279,7 @@ class _Loader:
             "write_http1": propagation.http1 and bool(features.write_user),
             "write_http2": propagation.http2 and bool(features.write_user),
             "write_grpc": propagation.grpc and bool(features.write_user),
+            "write_kafka": propagation.kafka and bool(features.write_user),
             "join_connections": propagation.connections,
             "pid_namespace_dev": 0 if namespace.initial else namespace.dev,
             "pid_namespace_ino": 0 if namespace.initial else namespace.ino,

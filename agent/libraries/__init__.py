@@ -12,6 +12,7 @@ from agent.libraries.http1_propagation import HTTP1_PROPAGATION
 from agent.libraries.http2_propagation import HTTP2_PROPAGATION
 from agent.libraries.kafka_go_consumer import KAFKA_GO_CONSUMER
 from agent.libraries.kafka_go_producer import KAFKA_GO_PRODUCER
+from agent.libraries.kafka_go_propagation import KAFKA_GO_PROPAGATION
 from agent.libraries.library import Feature, Library, Probe, Substitute
 from agent.libraries.net_http_client import NET_HTTP_CLIENT
 from agent.libraries.net_http_server import NET_HTTP_SERVER
@@ -31,6 +32,7 @@ LIBRARIES: tuple[Library, ...] = (
     GRPC_PROPAGATION,
     KAFKA_GO_PRODUCER,
     KAFKA_GO_CONSUMER,
+    KAFKA_GO_PROPAGATION,
     DATABASE_SQL,
     PGX,
 )

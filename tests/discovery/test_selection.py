@@ -22,9 +22,10 @@ from agent.discovery.selection import Candidate, Choice, Selection, disabled_lib
 from agent.libraries.grpc_propagation import GRPC_PROPAGATION
 from agent.libraries.http1_propagation import HTTP1_PROPAGATION
 from agent.libraries.http2_propagation import HTTP2_PROPAGATION
+from agent.libraries.kafka_go_propagation import KAFKA_GO_PROPAGATION
 
 LIBRARY = "net/http server"
-EVERYWHERE = Propagation(http1=True, http2=True, grpc=True)
+EVERYWHERE = Propagation(http1=True, http2=True, grpc=True, kafka=True)
 UNIT = "0::/system.slice/system-shop.slice/shop@1.service\n"
 
 
@@ -229,8 +230,9 @@ def test_what_writes_and_joins_nothing_is_off() -> None:
     def off(propagation: Propagation) -> set[str]:
         return set(Selection(Config(propagation=propagation)).libraries_off("/x"))
 
-    grpc = {GRPC_PROPAGATION.name}
-    assert off(Propagation(http1=False, http2=False)) == grpc
-    assert off(Propagation(http1=False, http2=False, grpc=True)) == set()
-    assert off(Propagation(http1=True, http2=False, connections=False)) == {HTTP2_PROPAGATION.name} | grpc
-    assert off(Propagation(http1=False, http2=True, connections=False)) == {HTTP1_PROPAGATION.name} | grpc
+    others = {GRPC_PROPAGATION.name, KAFKA_GO_PROPAGATION.name}
+    assert off(Propagation(http1=False, http2=False)) == others
+    assert off(Propagation(http1=False, http2=False, grpc=True)) == {KAFKA_GO_PROPAGATION.name}
+    assert off(Propagation(http1=False, http2=False, grpc=True, kafka=True)) == set()
+    assert off(Propagation(http1=True, http2=False, connections=False)) == {HTTP2_PROPAGATION.name} | others
+    assert off(Propagation(http1=False, http2=True, connections=False)) == {HTTP1_PROPAGATION.name} | others

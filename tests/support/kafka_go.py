@@ -21,6 +21,7 @@ RELEASES = {
     "0.4.11": "1.24.13",
     "0.4.38": "1.24.13",
     "0.4.39": "1.24.13",
+    "0.4.41": "1.24.13",
     "0.4.51": NEWEST,
 }
 """The oldest release, the newest, and those on both sides of where a field moved; each with a Go release."""

@@ -25,7 +25,11 @@ from tests.vm.tools import LEGACY_VIRTIOFSD, VmError, require, virtiofsd
 PROJECT = Path(__file__).resolve().parents[2]
 RESULTS = PROJECT / "build" / "vm"
 
+HOST = "10.0.2.2"
+"""The host as a guest with a network sees it (QEMU's user networking); inside.sh gives the guest its own address."""
+
 _MODULES = ("virtio_pci", "virtiofs", "overlay", "virtio_rng")
+_NETWORK_MODULES = ("virtio_net",)
 _PAYLOAD = ("inside.sh", "guest.service")
 # panic=-1 makes a panic end QEMU (-no-reboot). The mitigations protect nothing here, and cost time.
 _KERNEL_ARGUMENTS = "quiet panic=-1 mitigations=off systemd.getty_auto=no"
@@ -93,6 +97,7 @@ def run(
     results: Path | None = None,
     systemd: bool = False,
     land: userland.Userland | None = None,
+    network: bool = False,
 ) -> Result:
     """Boot `kernel`, run `command` in `cwd` as root, without standard input, and power off.
 
@@ -101,7 +106,8 @@ def run(
     host: `results`, emptied first; by default build/vm/<kernel>-<arch>). `writable` names further directories
     of the host that the guest may change. `timeout` is in seconds from the start of QEMU, `memory` in MiB.
     With `systemd` the guest is a Debian 12 booted by systemd, and the command runs when that is done; with `land`
-    as well it is that one, whose systemd boots it.
+    as well it is that one, whose systemd boots it. With `network` it reaches the ports of the host's loopback at
+    HOST, as itself.
 
     A guest that doesn't finish gives a Result without an exit status.
     Raises VmError when it can't be started at all.
@@ -130,6 +136,7 @@ def run(
     archive = _initramfs(
         kernel,
         busybox=userland.busybox(kernel.arch).read_bytes(),
+        network=network,
         settings={
             "lower": str(land.root),
             "visible": _words(land.visible),
@@ -153,6 +160,7 @@ def run(
             stack.enter_context(_serving(path, at=sockets[-1], cache=caching, log=log))
         arguments = [
             *_hardware(machine, memory=memory, cpus=cpus, shares=sockets),
+            *(("-nic", "user,model=virtio-net-pci") if network else ()),
             *("-serial", f"file:{directory / 'serial.log'}"),
             *("-kernel", str(kernel.vmlinuz), "-initrd", str(scratch / "initramfs")),
             *(
@@ -182,9 +190,11 @@ def _hardware(machine: Machine, *, memory: int, cpus: int, shares: Sequence[Path
     return arguments
 
 
-def _initramfs(kernel: Kernel, *, busybox: bytes, settings: Mapping[str, str], command: str) -> bytes:
+def _initramfs(
+    kernel: Kernel, *, busybox: bytes, network: bool, settings: Mapping[str, str], command: str
+) -> bytes:
     here = Path(__file__).parent
-    loaded = modules.collect(kernel.modules, _MODULES)
+    loaded = modules.collect(kernel.modules, (*_MODULES, *(_NETWORK_MODULES if network else ())))
     lines = [f"{name}={shlex.quote(value)}\n" for name, value in settings.items()]
     return compress(
         cpio(

@@ -18,6 +18,7 @@ mounted bpf /sys/fs/bpf
 mounted cgroup2 /sys/fs/cgroup
 $busybox hostname "$hostname"
 $busybox ifconfig lo 127.0.0.1 up
+[ ! -e /sys/class/net/eth0 ] || $busybox ifconfig eth0 10.0.2.15 netmask 255.255.255.0 up
 
 $busybox sh /run/guest/command >"$results/output" 2>&1
 status=$?

@@ -40,6 +40,7 @@ type Answer struct {
 	Error    string    `json:"error"`
 	Offsets  []int64   `json:"offsets"` // by partition: how many messages the broker has
 	Messages []Message `json:"messages"`
+	Tally    Tally     `json:"tally"` // of a storm
 }
 
 var brokers []string
@@ -60,6 +61,8 @@ func run(command Command) (answer Answer) {
 		err = writeByConn(command)
 	case "consume":
 		answer.Messages, err = consume(command)
+	case "storm":
+		answer.Tally, err = runStorm(command)
 	case "conn":
 		answer.Messages, err = readByConn(command)
 	default:
