@@ -177,3 +177,29 @@ def test_a_call_within_a_call(tmp_path: Path) -> None:
     assert all(
         span.end_time_unix_nano >= one.end_time_unix_nano for span, one in zip(outer, inner, strict=True)
     )
+
+
+def test_retries_are_a_part_of_their_call(tmp_path: Path) -> None:
+    """grpc tries a call again by itself: one span of the client, and one of the server for each time."""
+    path = program()
+    wanted = [
+        {"method": method, "id": f"{method}-{attempts}", "messages": 2, "attempts": attempts}
+        for method in METHODS
+        for attempts in (1, 3, 4, 5)
+    ]
+    with running() as daemon, serving(path, log=tmp_path / "log") as server:
+        eventually(lambda: daemon.traces(str(path)), "the server is traced")
+        calls = call(path, server.address, wanted, "-retry")
+        tries = len(METHODS) * (1 + 3 + 4 + 4)
+        eventually(lambda: len(daemon.spans_of(calls.pid)) >= len(wanted), "a span a call")
+        eventually(lambda: len(daemon.spans_of(server.pid)) >= tries, "a span a try")
+        daemon.stop()
+    made = in_order(spans(daemon, calls.pid, Span.SPAN_KIND_CLIENT))
+    assert [(one["code"], span.name) for one, span in zip(calls.outcomes, made, strict=True)] == [
+        ("Unavailable" if one["attempts"] == 5 else "OK", f"shapes.Shapes/{one['method']}") for one in wanted
+    ]
+    for one, span in zip(calls.outcomes, made, strict=True):
+        assert attributes(span)["rpc.response.status_code"] == name_of(one["code"]), one
+    served = spans(daemon, server.pid, Span.SPAN_KIND_SERVER)
+    codes = [attributes(span)["rpc.response.status_code"] for span in served]
+    assert (len(served), codes.count("OK")) == (tries, sum(one["code"] == "OK" for one in calls.outcomes))

@@ -35,11 +35,14 @@ type Outcome struct {
 	EndNs       int64  `json:"end_ns"`
 }
 
-func dialOptions(useTLS bool) []grpc.DialOption {
+func dialOptions(useTLS, retry bool) []grpc.DialOption {
 	options := []grpc.DialOption{
 		grpc.WithDefaultCallOptions(grpc.CallContentSubtype("json")),
 		grpc.WithUnaryInterceptor(intercept),
 		grpc.WithStreamInterceptor(interceptStream),
+	}
+	if retry {
+		options = append(options, retryOptions()...)
 	}
 	if useTLS {
 		return append(options, grpc.WithTransportCredentials(credentials.NewTLS(clientTLS())))
@@ -142,10 +145,10 @@ func stream(ctx context.Context, connection *grpc.ClientConn, method string, one
 	}
 }
 
-func dial(target string, useTLS bool, connections int) []*grpc.ClientConn {
+func dial(target string, useTLS, retry bool, connections int) []*grpc.ClientConn {
 	var pool []*grpc.ClientConn
 	for i := 0; i < connections; i++ {
-		connection, err := grpc.Dial(target, dialOptions(useTLS)...)
+		connection, err := grpc.Dial(target, dialOptions(useTLS, retry)...)
 		check(err)
 		pool = append(pool, connection)
 	}

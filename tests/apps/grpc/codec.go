@@ -22,6 +22,7 @@ func init() { encoding.RegisterCodec(jsonCodec{}) }
 type Request struct {
 	ID       string `json:"id"`
 	Code     uint32 `json:"code"`     // the status it answers with
+	Attempts int    `json:"attempts"` // the first at which the server is available; 0: it always is
 	Panic    bool   `json:"panic"`    // the handler panics, and an interceptor recovers
 	Sleep    int    `json:"sleep"`    // ms before it answers
 	Messages int    `json:"messages"` // of a stream, in each direction

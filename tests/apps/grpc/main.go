@@ -17,12 +17,13 @@ func main() {
 	useTLS := flag.Bool("tls", false, "encrypt")
 	overHTTP := flag.Bool("http", false, "serve through net/http")
 	workers := flag.Uint("workers", 0, "goroutines that serve streams; 0: one each")
+	retry := flag.Bool("retry", false, "try calls again where the server is unavailable")
 	connections := flag.Int("connections", 1, "connections of the client")
 	concurrency := flag.Int("concurrency", 1, "calls at a time")
 	stormy := flag.Int("storm", 0, "instead of calls from standard input make so many, each with other metadata, and check all answers")
 	flag.Parse()
 	if *target != "" {
-		pool := dial(*target, *useTLS, *connections)
+		pool := dial(*target, *useTLS, *retry, *connections)
 		if *stormy > 0 {
 			storm(pool, *concurrency, *stormy)
 		} else {

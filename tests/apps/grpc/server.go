@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -70,6 +71,9 @@ func (s *server) answer(ctx context.Context, request *Request) (*Reply, error) {
 		return nil, status.Error(codes.Code(request.Code), "asked to")
 	}
 	md, _ := metadata.FromIncomingContext(ctx)
+	if before, _ := strconv.Atoi(strings.Join(md["grpc-previous-rpc-attempts"], "")); before+1 < request.Attempts {
+		return nil, status.Error(codes.Unavailable, "asked to")
+	}
 	return &Reply{ID: request.ID, Traceparent: traceparent(ctx), Metadata: digest(md)}, nil
 }
 
@@ -196,7 +200,7 @@ func serve(listen, log string, useTLS, overHTTP bool, workers uint) {
 	}, s)
 	listener, err := net.Listen("tcp", listen)
 	check(err)
-	s.self, err = grpc.Dial(listener.Addr().String(), dialOptions(useTLS)...)
+	s.self, err = grpc.Dial(listener.Addr().String(), dialOptions(useTLS, false)...)
 	check(err)
 	fmt.Printf("listening %s\n", listener.Addr())
 	if overHTTP {
