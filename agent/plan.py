@@ -39,7 +39,7 @@ TYPE_TAG = "go-type:"
 """Declaration tag of a layout's member: a type, and the member takes where it is described."""
 
 EXACT_TAG = "go-exact:"
-"""The same as FIELD_TAG, but only the executable's own type information will do."""
+"""The same as FIELD_TAG, but only an offset of this very version will do (Resolution.writable)."""
 
 ITAB_TAG = "go-itab:"
 """Declaration tag of a layout's member: a type and an interface, `*bufio.Writer as io.Writer`, whose itab's address it
@@ -263,13 +263,17 @@ def _plan_library(
     known = {one.field for one in fields} | addresses.keys()
     attached = {one.program for one in probes}
     features = (_RUNTIME, *(one for one in library.features if not one.of or one.of in attached))
-    missing += [(Off(one.what, reason), one.required) for one in features if (reason := _lack(one, known))]
+    missing += [
+        (Off(one.what, reason), one.required)
+        for one in features
+        if (reason := _lack(one, known, resolution.offsets.keys()))
+    ]
     off = tuple(one for one, _ in missing)
     if any(required for _, required in missing):
         return LibraryPlan(library, version, Status.OFF, (), fields, off, {})
     values = {one.field: one.offset for one in fields} | dict(addresses)
     for one in fields:
-        if one.source is Source.TYPE_INFORMATION:
+        if one.source.exact:
             values[f"{EXACT_TAG}{one.field}"] = one.offset
     values[f"{ADDRESS_TAG}types"] = executable.types_from_code
     packed = {name: _pack(layout, values) for name, layout in layouts.items()}
@@ -356,7 +360,7 @@ def _fields(layouts: Iterable[Format], resolution: Resolution) -> set[PlannedFie
         if name in resolution.types:
             fields.add(PlannedField(name, resolution.types[name], Source.TYPE_INFORMATION))
     for name in _tags(layouts, EXACT_TAG):
-        if name in resolution.offsets and resolution.offsets[name][1] is Source.TYPE_INFORMATION:
+        if resolution.writable(name) is not None:
             fields.add(PlannedField(name, *resolution.offsets[name]))
     for name in parts:
         map_type, _, member = name.partition(":")
@@ -405,13 +409,15 @@ def _array_lengths(executable: Executable, names: Collection[str]) -> dict[str, 
     return found
 
 
-def _lack(feature: Feature, known: set[str]) -> str:
-    """Why a feature is off; empty if it isn't."""
+def _lack(feature: Feature, known: Collection[str], told: Collection[str]) -> str:
+    """Why a feature is off; empty if it isn't. What is told and not known, isn't certain enough."""
     lacking = [[name for name in alternative if name not in known] for alternative in feature.fields]
     if not all(lacking):
         return ""
     nearest = min(lacking, key=len)
     reason = f"neither type information nor the offset table has {', '.join(nearest)}"
+    if told_only := [name for name in nearest if name in told]:
+        reason = f"only the patch releases next to this one tell {', '.join(told_only)}, which isn't certain enough"
     return f"{reason} ({feature.since})" if feature.since else reason
 
 

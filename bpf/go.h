@@ -24,8 +24,8 @@ typedef __u32 go_distance;
 #define GO_DISTANCE_UNKNOWN ((go_distance) - 1)
 #define GO_TYPE(type)	    __attribute__((btf_decl_tag("go-type:" type)))
 
-/* An offset that only the executable's own type information tells: programs write where it points, or are sure of
- * something because of what they find there. */
+/* An offset that must be this very version's, by the executable's own type information or by the table, and never a
+ * neighbour's: programs write where it points, or are sure of something because of what they find there. */
 #define GO_EXACT(field) __attribute__((btf_decl_tag("go-exact:" field)))
 
 /* How many elements the array has that a field points to. */

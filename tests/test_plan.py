@@ -208,6 +208,32 @@ def test_the_table_is_asked_for_what_type_information_lacks() -> None:
     assert by_name["net/http.Request.Method"].source is Source.TYPE_INFORMATION
 
 
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_field_that_has_to_be_certain_is_never_a_neighbours(
+    exact: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = {"net.netFD.laddr": 88, "net.netFD.raddr": 104}
+
+    class Everywhere:
+        def find(self, name: str, build_info: BuildInfo, arch: str) -> Listed | None:  # noqa: ARG002
+            return Listed(listed[name], VERSIONS[-1], exact=exact) if name in listed else None
+
+    structs = Executable.structs
+    monkeypatch.setattr(
+        Executable,
+        "structs",
+        lambda self, names: structs(self, [name for name in names if name != "net.netFD"]),
+    )
+    with server_executable() as executable:
+        found = server_plan(make_plan(executable, TYPES, Resolver(Everywhere())))
+    layout = format_of(TYPES["net_http_server"].struct("connection_layout"))
+    assert layout.unpack(found.layouts["connection_layout"])["fd_local"] == (88 if exact else 0xFFFF)
+    sources = {one.field: one.source for one in found.fields if one.field in listed}
+    assert sources == (dict.fromkeys(listed, Source.TABLE) if exact else {})
+    why = f"only the patch releases next to this one tell {', '.join(listed)}, which isn't certain enough"
+    assert [one.why for one in found.off] == ([] if exact else [why])
+
+
 def test_the_table_may_have_the_geometry_of_a_map(monkeypatch: pytest.MonkeyPatch) -> None:
     class Everywhere:
         def find(self, name: str, build_info: BuildInfo, arch: str) -> Listed | None:  # noqa: ARG002

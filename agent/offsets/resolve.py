@@ -69,7 +69,8 @@ class Resolver:
         """Resolve fields such as `net/http.Request.Method`, the geometry of map types such as `net/http.Header`, and
         where types are described.
 
-        Type information is exact for the very file, so it goes first. Raises ExecutableError where it is damaged.
+        Type information is exact for the very file, so it goes first; where it describes a struct, a field that this
+        one lacks isn't looked up in the table. Raises ExecutableError where it is damaged.
         """
         structs = executable.structs(types_of(fields))
         found: dict[str, tuple[int, Source]] = {}
@@ -77,7 +78,7 @@ class Resolver:
             offset = field_offset(structs, name)
             if offset is not None:
                 found[name] = offset, Source.TYPE_INFORMATION
-            elif listed := self._listed(executable, name):
+            elif structs.keys().isdisjoint(types_of([name])) and (listed := self._listed(executable, name)):
                 found[name] = listed
         geometries: dict[str, MapGeometry] = {}
         for name in maps:

@@ -57,6 +57,12 @@ def test_neighbours_are_third_and_never_for_writing(executable: Executable) -> N
     assert [one.exact for one in Source] == [True, True, False]
 
 
+def test_a_struct_that_is_described_is_not_looked_up(executable: Executable) -> None:
+    """A program that was built from changed sources has the version of the original, and its own fields."""
+    name = "net/http.Request.Absent"
+    assert Resolver(table(NEWEST, fields={name: 24})).resolve(executable, fields=[name]) == Resolution({}, {})
+
+
 def test_another_minor_version_is_no_source(executable: Executable) -> None:
     other = table("1.26.0", "1.28.0", fields={ABSENT: 24})
     assert Resolver(other).resolve(executable, fields=[ABSENT]) == Resolution({}, {})
