@@ -50,6 +50,14 @@ class Dwarf:
         """The names of all struct types, those of types without a name as Go prints them."""
         return set(self._by_name)
 
+    def is_empty(self, name: str) -> bool:
+        """Whether all struct types of that name have no field at all."""
+        return not any(
+            child.tag == "DW_TAG_member"
+            for die in self._by_name.get(name, ())
+            for child in die.iter_children()
+        )
+
     @property
     def maps(self) -> set[str]:
         """The names of all defined map types, and of some of the others."""

@@ -14,8 +14,10 @@ LAYOUT_SUFFIX = "_layout"
 READ_TAG = "go:"
 """Declaration tag of a layout's member: the Go field whose offset it takes."""
 
-WRITE_TAG = "go-write:"
-"""The same, for a field that programs write to: an offset that isn't certain won't do (Source.exact)."""
+EXACT_TAG = "go-exact:"
+"""The same, for a field where programs write, or are sure of something: an offset that isn't certain won't do
+(Source.exact).
+"""
 
 MAP_TAG = "go-map:"
 """Declaration tag of a layout's member: a map type and, behind a colon, the part of its geometry that it takes."""
@@ -48,6 +50,6 @@ def wanted_fields(types: Iterable[Btf]) -> Wanted:
                 for tag in member.tags:
                     if tag.startswith(MAP_TAG):
                         maps.add(tag.removeprefix(MAP_TAG))
-                    elif tag.startswith((READ_TAG, WRITE_TAG)):
+                    elif tag.startswith((READ_TAG, EXACT_TAG)):
                         fields.add(tag.partition(":")[2])
     return Wanted(frozenset(fields), frozenset(maps))

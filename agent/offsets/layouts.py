@@ -88,7 +88,10 @@ def read_layouts(path: Path) -> Layouts:
     with path.open("rb") as file, Executable(str(path)) as executable:
         dwarf = Dwarf(file)
         structs: dict[str, Struct] = {}
-        unconfirmed = dict.fromkeys(dwarf.names | dwarf.maps, "DWARF")
+        # A struct without fields has nothing to confirm. golang.org/x/net since 0.54 has such a serverConn, for Go 1.27
+        # does the work itself.
+        confirmable = {name for name in dwarf.names if not dwarf.is_empty(name)}
+        unconfirmed = dict.fromkeys(confirmable | dwarf.maps, "DWARF")
         shared: set[str] = set()
         for struct in executable.all_structs():
             name = struct.name

@@ -30,9 +30,13 @@ WANTED = wanted_fields([btf.read(str(object_file(library.object))) for library i
 RANGES = {one.module: of_module(WANTED, one.module, PROGRAMS).names for one in PROGRAMS}
 """What is wanted of each module that has releases."""
 
-WITHOUT_TABLE = ("google.golang.org/genproto/", "modernc.org/sqlite.")
-"""Where fields are that only type information tells: a module that is used by commits, and one that takes minutes to
-compile, for a single field (docs/offsets.md).
+WITHOUT_TABLE = (
+    "google.golang.org/genproto/",
+    "modernc.org/sqlite.",
+    "github.com/godror/godror.",
+)
+"""Where fields are that only type information tells: a module that is used by commits, one that takes minutes to
+compile, and one that takes a C compiler; a field of each (docs/offsets.md).
 """
 
 

@@ -71,6 +71,16 @@ def test_a_type_that_one_source_lacks_is_refused(newest: Layouts) -> None:
         Layouts({}, {}, {"net/http.Header": "type information"}).offsets(wanted("net/http.Header:slots"))
 
 
+def test_a_struct_without_fields_has_nothing_to_confirm(newest: Layouts) -> None:
+    path = golang.build("http_server", go=NEWEST, mode="plain")
+    with path.open("rb") as file, Executable(str(path)) as executable:
+        dwarf = Dwarf(file)
+        described = {struct.name for struct in executable.all_structs()}
+    empty = {name for name in dwarf.names - described if dwarf.is_empty(name)}
+    assert empty
+    assert empty.isdisjoint(newest.unconfirmed)
+
+
 def test_dumped_and_loaded_they_are_the_same(newest: Layouts) -> None:
     again = Layouts.load(newest.dump())
     assert again.dump() == newest.dump()
