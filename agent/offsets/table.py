@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -244,7 +245,8 @@ class _Reader:
         found = self.get(name, list, [] if optional else None)
         if not all(isinstance(one, str) for one in found):
             raise TableError(f"is damaged: {name!r} of {self.place} holds something else than texts")
-        return tuple(found)
+        # Versions, each of which stands in the table many times and is to be in memory once.
+        return tuple(map(sys.intern, found))
 
     def time(self, name: str) -> datetime:
         text = self.get(name, str)
@@ -289,7 +291,7 @@ def _range(place: str, value: Any, position: Mapping[str, int]) -> Range:
         raise TableError(f"is damaged: {reader.place} goes from {first[:40]!r} to {last[:40]!r}")
     if not 0 <= offset <= _MAX_OFFSET or arch not in ("", *ARCHITECTURES):
         raise TableError(f"is damaged: {reader.place} has offset {offset} for {arch[:40] or 'all'}")
-    return Range(first, last, offset, arch)
+    return Range(sys.intern(first), sys.intern(last), offset, arch)
 
 
 def _dump(table: Table) -> str:
