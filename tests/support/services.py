@@ -88,6 +88,23 @@ def started(
         yield process, process.stdout.readline().strip()
 
 
+def until_known(daemon: Daemon, services: Services) -> None:
+    """Send single requests until one's first span comes too: that of a process which the agent has seen start.
+
+    A file may have another number in the kernel than for programs, as on an overlay: then the agent learns it from the
+    first start that the kernel tells of, and of what that process does at once something may be missed.
+    """
+    spans = len(ROLES) - 1  # of the services, which are known
+    with started(services.executable, "idle", ""):
+        for sent in range(1, 100):
+            pid, _ = services.load(clients=1, requests=1)
+            wanted = sent * spans
+            eventually(lambda: sum(by_role(daemon, services.pids).values()) >= wanted, "the services' spans")  # noqa: B023
+            if by_role(daemon, {"load": pid})["load"]:
+                return
+    raise AssertionError("no process of the program becomes known")
+
+
 def check_load(daemon: Daemon, services: Services, *, clients: int, requests: int) -> None:
     """Send requests, and see that each gives one trace with the right tree."""
     known = {*services.pids.values()}

@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 from agent.paths import architecture
 from tests.support import services
@@ -174,19 +175,47 @@ def trees() -> str:
     """Send requests through the three services, and look at their traces. Raises AssertionError."""
     total = 0
     # What can't be written into is joined by its connection. When the agent says that it traces it knows all processes
-    # that were there before; of one that starts later the first requests may be missed.
+    # that were there before.
     with (
-        services.serving() as system,
+        tempfile.TemporaryDirectory() as directory,
+        services.serving(Path(directory)) as system,
         tracing("propagation.http2=yes", "propagation.connections=yes") as daemon,
     ):
         eventually(lambda: daemon.traces(str(system.executable)), "the services are traced")
+        services.until_known(daemon, system)
         for clients, requests in ((1, 10), (64, 64), (512, 512)):
             services.check_load(daemon, system, clients=clients, requests=requests)
             total += requests
+        sent_on(system, Path(directory))
         last = daemon.stop()
     written = last["kernel"]["contexts_written"]
     assert written >= 2 * total, last
     return f"{total} traces, {written} contexts written"
+
+
+def sent_on(system: services.Services, logs: Path) -> None:
+    """See that what a request comes with goes all the way, sampled or not. Raises AssertionError."""
+    sent = {}
+    for number in range(1, 41):
+        context = (
+            f"{number:032x}",
+            f"{number:016x}",
+            "01" if number % 2 else "00",
+            f"vendor={number},other=o",
+        )
+        trace_id, span_id, flags, state = sent[f"state-{number}"] = context
+        headers = {"traceparent": f"00-{trace_id}-{span_id}-{flags}", "tracestate": state}
+        with urlopen(Request(f"http://{system.address}/front/state-{number}", headers=headers)) as answer:
+            answer.read()
+    for role in ("middle", "back"):
+        lines = [line.split(" ") for line in (logs / role).read_text().splitlines()]
+        came = {path.rpartition("/")[2]: (parent, state) for path, parent, state in lines}
+        for request, (trace_id, span_id, flags, state) in sent.items():
+            parent, came_state = came[request]
+            _, came_trace, came_span, came_flags = parent.split("-")
+            assert (came_trace, came_flags, came_state) == (trace_id, flags, state), (role, request, parent)
+            # Where no span is made, the parent stays.
+            assert (came_span != span_id) == (flags == "01"), (role, request, parent)
 
 
 @contextmanager

@@ -23,6 +23,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,7 +42,7 @@ var (
 	rare     = flag.Int("rare", 1, "one request in so many has one of all shapes, the others a common one")
 	limit    = flag.Duration("limit", 24*time.Hour, "send nothing more after this time")
 	only     = flag.String("only", "", "requests of this shape alone")
-	seen     = flag.String("log", "", "write a line for each request to this file: its id, and its traceparent")
+	seen     = flag.String("log", "", "write a line for each request to this file: its path, traceparent and tracestate")
 )
 
 func main() {
@@ -113,7 +114,7 @@ func noted(handler http.Handler) http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for _, value := range append(r.Header["Traceparent"], r.Header["traceparent"]...) {
-			fmt.Fprintln(file, r.URL.Path, value)
+			fmt.Fprintln(file, r.URL.Path, value, strings.Join(r.Header["Tracestate"], ","))
 		}
 		handler.ServeHTTP(w, r)
 	})
