@@ -151,10 +151,12 @@ def _requests(daemon: Daemon, server: Server, seed: int) -> list[dict[str, Any]]
 
 def _maps(pid: int) -> set[int]:
     """The types of the BPF maps that a process has open (proc(5), fdinfo)."""
-    texts = [path.read_text() for path in Path(f"/proc/{pid}/fdinfo").iterdir()]
-    return {
-        int(found[1]) for text in texts if (found := re.search(r"^map_type:\t(\d+)$", text, re.MULTILINE))
-    }
+    types = set()
+    for path in Path(f"/proc/{pid}/fdinfo").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            if found := re.search(r"^map_type:\t(\d+)$", path.read_text(), re.MULTILINE):
+                types.add(int(found[1]))
+    return types
 
 
 @contextmanager
