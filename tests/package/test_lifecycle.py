@@ -50,8 +50,6 @@ def environment(libraries: Path) -> dict[str, str]:
         "PYTHONPATH": f"{PROJECT}:{libraries}",
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",
-        # Seconds. An emulated processor takes longer than 25 to list all units.
-        "SYSTEMD_BUS_TIMEOUT": "300",
     }
 
 
