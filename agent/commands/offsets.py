@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_build(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Needs the go command (1.21 or later), a Go module proxy (GOPROXY) and about 3 GB of disk. It may be"
+        "Needs the go command (1.21 or later), a Go module proxy (GOPROXY) and about 5 GB of disk. It may be"
         " interrupted; the same command goes on."
     )
     parser.add_argument(

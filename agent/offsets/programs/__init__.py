@@ -70,5 +70,5 @@ PROGRAMS = (
     Program(module="github.com/lib/pq", since="v1.0.0"),
     Program(module="github.com/go-sql-driver/mysql", since="v1.4.0"),
     Program(module="github.com/microsoft/go-mssqldb", since="v0.15.0"),
-    Program(module="github.com/ClickHouse/clickhouse-go/v2", since="v2.40.0"),
+    Program(module="github.com/ClickHouse/clickhouse-go/v2", since="v2.3.0"),
 )
