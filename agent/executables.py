@@ -117,12 +117,12 @@ class Executables:
         try:
             self._programs.write_layouts(name, slot, library.layouts)
             for probe in library.library.probes:
-                if probe.program not in places:
+                # A program that is at the places of several probes is attached by the first of them.
+                offsets = places.pop(probe.program, None)
+                if offsets is None:
                     continue
                 try:
-                    attachments.append(
-                        self._programs.attach(name, probe.program, path, places[probe.program])
-                    )
+                    attachments.append(self._programs.attach(name, probe.program, path, offsets))
                 except KernelError as error:
                     if probe.required:
                         raise
@@ -139,7 +139,11 @@ class Executables:
         """
         wanted = {library.library.name: library for library in plan.traced}
         kept = {library.library.name: library for library in executable.libraries}
-        gone = [name for name in executable.attachments if name not in wanted]
+        gone = [
+            name
+            for name in executable.attachments
+            if name not in wanted or wanted[name].probes != kept[name].probes
+        ]
         _close_all([one for name in gone for one in executable.attachments.pop(name)])
         known = set(executable.plan.off)
         off = [*plan.off, *(one for one in executable.off if one not in known and one.what not in wanted)]

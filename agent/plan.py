@@ -17,7 +17,7 @@ from agent.executable.places import At
 from agent.kernel.btf import Btf
 from agent.kernel.formats import Format, Value, format_of
 from agent.libraries import LIBRARIES, Feature, Library, Probe
-from agent.libraries.library import CALLS
+from agent.libraries.library import ARGUMENT, CALLS, WITHOUT
 from agent.offsets.resolve import Resolution, Resolver, Source
 
 LAYOUT_SUFFIX = "_layout"
@@ -41,6 +41,9 @@ TYPE_TAG = "go-type:"
 EXACT_TAG = "go-exact:"
 """The same as FIELD_TAG, but only an offset of this very version will do (Resolution.writable)."""
 
+TYPED_TAG = "go-typed:"
+"""The same as FIELD_TAG, of a field that the offset table doesn't have: type information alone tells."""
+
 ITAB_TAG = "go-itab:"
 """Declaration tag of a layout's member: a type and an interface, `*bufio.Writer as io.Writer`, whose itab's address it
 takes."""
@@ -48,6 +51,16 @@ takes."""
 PLACE_TAG = "go-place:"
 """Declaration tag of a layout's member: the function whose probe's address it takes, or, with CALLS, that of a probe on
 a function's only call of another one.
+"""
+
+FAILURE_TAG = "go-failure:"
+"""Declaration tag of a layout's member: two functions with WITHOUT between them, of which it takes how far from the
+start of the code the first one gives up because its only call of the second one has failed.
+"""
+
+KEPT_TAG = "go-kept:"
+"""Declaration tag of a layout's member: a function and the number of one of its arguments, `f argument 1`, of which it
+takes how far from the stack pointer the function keeps it.
 """
 
 ARRAY_TAG = "go-array:length of "
@@ -176,7 +189,7 @@ def make_plan(
         fields={
             tag
             for formats in layouts.values()
-            for prefix in (FIELD_TAG, EXACT_TAG)
+            for prefix in (FIELD_TAG, EXACT_TAG, TYPED_TAG)
             for tag in _tags(formats.values(), prefix)
         }
         | {field for one in present if one.substitute for field in one.substitute.fields},
@@ -261,7 +274,7 @@ def _plan_library(
         if reason:
             missing.append((Off(probe.gives, reason), probe.required))
     known = {one.field for one in fields} | addresses.keys()
-    attached = {one.program for one in probes}
+    attached = {name for one in probes for name in (one.program, one.symbol)}
     features = (_RUNTIME, *(one for one in library.features if not one.of or one.of in attached))
     missing += [
         (Off(one.what, reason), one.required)
@@ -285,7 +298,7 @@ def _plan_library(
 def _unless_substituted(
     plan: LibraryPlan, others: Iterable[LibraryPlan], executable: Executable, resolution: Resolution
 ) -> LibraryPlan:
-    """The plan of a library, off if another one tells the same in this executable."""
+    """The plan of a library, without what another one tells in this executable."""
     substitute = plan.library.substitute
     if substitute is None or plan.status is Status.OFF:
         return plan
@@ -298,7 +311,10 @@ def _unless_substituted(
     if not types or not types.issubset(substitute.types):
         return plan
     why = f"all of it goes through {substitute.library}, whose probes tell of it at fewer hits"
-    return replace(plan, status=Status.OFF, probes=(), off=(Off(plan.library.name, why),), layouts={})
+    probes = tuple(one for one in plan.probes if one.program in substitute.but)
+    if not probes:
+        return replace(plan, status=Status.OFF, probes=(), off=(Off(plan.library.name, why),), layouts={})
+    return replace(plan, status=Status.PARTIAL, probes=probes, off=(Off("what gets a connection", why),))
 
 
 def _places(
@@ -328,6 +344,8 @@ def _places(
                     places += executable.call_places(function, callees)
                 case "work":
                     places.append(executable.work_place(function))
+                case "failure":
+                    places += executable.failure_places(function, callees)
                 case "after":
                     places += executable.after_call_places(function, callees)
         except NoPlaceError as error:
@@ -335,7 +353,10 @@ def _places(
                 return _returns(callees, executable)
             reasons.append(f"no safe place for a probe: {error.what}")
     if probe.calls and not places and not reasons:
-        reasons.append(f"{probe.symbols[0]} doesn't call {probe.calls[0]}: the compiler has inlined it")
+        unlike = (
+            "does something else where it can't" if probe.at == "failure" else "the compiler has inlined it"
+        )
+        reasons.append(f"{probe.symbols[0]} doesn't call {probe.calls[0]}: {unlike}")
     return places, "; ".join(reasons)
 
 
@@ -353,7 +374,7 @@ def _returns(functions: Iterable[Function], executable: Executable) -> tuple[lis
 def _fields(layouts: Iterable[Format], resolution: Resolution) -> set[PlannedField]:
     fields: set[PlannedField] = set()
     parts = _tags(layouts, MAP_TAG)
-    for name in _tags(layouts, FIELD_TAG) | parts:
+    for name in _tags(layouts, FIELD_TAG) | _tags(layouts, TYPED_TAG) | parts:
         if name in resolution.offsets:
             fields.add(PlannedField(name, *resolution.offsets[name]))
     for name in _tags(layouts, TYPE_TAG):
@@ -373,8 +394,8 @@ def _fields(layouts: Iterable[Format], resolution: Resolution) -> set[PlannedFie
 def _addresses(
     executable: Executable, functions: Mapping[str, tuple[Function, ...]], layouts: Iterable[Format]
 ) -> dict[str, int]:
-    """What layouts want besides offsets: addresses of itabs, and of the probes of functions that there is one of; how
-    long arrays are.
+    """What layouts want besides offsets: addresses of itabs, and of the probes of functions that there is one of; where
+    such functions give up, and where they keep their arguments; how long arrays are.
     """
     found: dict[str, int] = {}
     itabs = _tags(layouts, ITAB_TAG)
@@ -394,7 +415,28 @@ def _addresses(
             else:
                 place = executable.entry_place(function)
             found[symbol] = place.address
+    code = min(one.address for one in executable.segments if one.executable)
+    for symbol in _tags(layouts, FAILURE_TAG):
+        with suppress(NoPlaceError, ValueError):
+            name, _, callee = symbol.partition(WITHOUT)
+            (function,) = functions.get(name, ())
+            (place,) = executable.failure_places(function, functions.get(callee, ()))
+            found[symbol] = place.address - code
+    found |= _kept_arguments(executable, functions, _tags(layouts, KEPT_TAG))
     return found | _array_lengths(executable, _tags(layouts, ARRAY_TAG))
+
+
+def _kept_arguments(
+    executable: Executable, functions: Mapping[str, tuple[Function, ...]], names: Collection[str]
+) -> dict[str, int]:
+    """How far from the stack pointer functions keep these arguments, by what _pack calls them."""
+    found: dict[str, int] = {}
+    for symbol in sorted({name.partition(ARGUMENT)[0] for name in names}):
+        with suppress(NoPlaceError, ValueError):
+            (function,) = functions.get(symbol, ())
+            kept = executable.kept_arguments(function)
+            found |= {f"{symbol}{ARGUMENT}{number}": at for number, at in kept.items()}
+    return {name: at for name, at in found.items() if name in names}
 
 
 def _array_lengths(executable: Executable, names: Collection[str]) -> dict[str, int]:

@@ -5,8 +5,23 @@
  * All that is asked of a DB, a Conn or a Tx comes to (*DB).queryDC and (*DB).execDC, once a connection is there; a retry
  * over another one is another call. Prepared statements are told by (*Stmt).QueryContext and ExecContext, which have the
  * text: below them there is only the driver's statement. Transactions begin in (*DB).beginDC, and end in (*Tx).Commit and
- * (*Tx).rollback, which runs on a goroutine of its own if the context is done. */
+ * (*Tx).rollback, which runs on a goroutine of its own if the context is done.
+ *
+ * What gets no connection comes to none of them. It is told by the function that asked for one, where that gives up:
+ * (*DB).query, exec, prepare, begin and Conn, which have kept on the stack what they were given. What succeeds does not
+ * come by there. */
 #include "sql.h"
+
+#define DB "database/sql.(*DB)."
+
+/* A function that asks for a connection by calling another one: where it gives up, and where it has kept what it was given
+ * (its *DB, its context's data word, and a query if it is given one). */
+#define ASKS(name, function, callee)                                                                                 \
+	go_address name##_fails GO_FAILURE(DB function, DB callee);                                                  \
+	go_offset name##_db GO_KEPT(DB function, 1);                                                                 \
+	go_offset name##_context GO_KEPT(DB function, 3);                                                            \
+	go_offset name##_query GO_KEPT(DB function, 4);                                                              \
+	go_offset name##_length GO_KEPT(DB function, 5)
 
 struct database_sql_layout {
 	go_offset connection GO("database/sql.driverConn.ci");
@@ -18,6 +33,22 @@ struct database_sql_layout {
 	go_offset tx_connection GO("database/sql.Tx.dc");
 	go_offset tx_context GO("database/sql.Tx.ctx");
 	go_offset tx_done GO("database/sql.Tx.done");
+	go_offset db_connector GO_TYPED("database/sql.DB.connector");
+	go_offset dsn_driver GO_TYPED("database/sql.dsnConnector.driver");
+	go_offset mysql_connector_config GO_TYPED("github.com/go-sql-driver/mysql.connector.cfg");
+	go_offset pq_connector_host GO_TYPED("github.com/lib/pq.Connector.cfg.Host"); /* since lib/pq 1.11 */
+	go_offset pq_connector_port GO_TYPED("github.com/lib/pq.Connector.cfg.Port");
+	go_offset pq_connector_database GO_TYPED("github.com/lib/pq.Connector.cfg.Database");
+	go_offset pgx_error_config GO_TYPED("github.com/jackc/pgx/v5/pgconn.ConnectError.Config")
+	    GO_TYPED("github.com/jackc/pgx/v5/pgconn.connectError.config");
+	go_offset pgx_config_host GO_TYPED("github.com/jackc/pgx/v5/pgconn.Config.Host");
+	go_offset pgx_config_port GO_TYPED("github.com/jackc/pgx/v5/pgconn.Config.Port");
+	go_offset pgx_config_database GO_TYPED("github.com/jackc/pgx/v5/pgconn.Config.Database");
+	ASKS(query, "query", "conn");
+	ASKS(exec, "exec", "conn");
+	ASKS(prepare, "prepare", "conn");
+	ASKS(begin, "begin", "conn");
+	ASKS(conn, "Conn", "retry");
 };
 
 LAYOUTS(database_sql_layouts, struct database_sql_layout);
@@ -106,7 +137,7 @@ static __always_inline int end(struct pt_regs *ctx, struct hit *hit, struct go_i
 		} else if (!error.type || entry->error_is_ours) {
 			sql_submit(ctx, hit, span, entry);
 		} else if (!is_transaction_done(&entry->record, error)) {
-			sql_error(hit, &entry->record, go, error);
+			sql_error(hit, &key, entry, go, error);
 			sql_submit(ctx, hit, span, entry);
 		}
 	}
@@ -256,6 +287,151 @@ int sql_tx_end(struct pt_regs *ctx)
 	struct hit hit;
 
 	return hit_begin(&hit, ctx) ? end(ctx, &hit, error) : 0;
+}
+
+/* What a function was given that gets no connection, from where it has kept it; 0 where it has not. */
+struct asked {
+	__u64 db; /* *DB */
+	__u64 context;
+	struct go_string query;
+};
+
+static __always_inline void kept(__u64 *to, const struct hit *hit, go_offset at)
+{
+	go_read_field(to, sizeof(*to), hit->sp, at);
+}
+
+/* The database that connections are made to, as far as its driver or the error that there is none says which it is. */
+static __always_inline void append_database(const struct hit *hit, struct sql_record *record,
+					    const struct database_sql_layout *go, const struct sql_layout *common,
+					    __u64 db, struct go_interface error)
+{
+	struct go_interface connector = {};
+	struct go_string type;
+	__u64 first, config = 0;
+
+	if (!go_read_field(&connector, sizeof(connector), db, go->db_connector))
+		return;
+	type = dynamic_type_name(hit, connector.type);
+	/* sql.dsnConnector, of Open by a driver that makes no connectors itself. */
+	if (begins_with(&type, 16, EIGHT('s', 'q', 'l', '.', 'd', 's', 'n', 'C')) &&
+	    go_read_field(&connector, sizeof(connector), connector.data, go->dsn_driver))
+		type = dynamic_type_name(hit, connector.type);
+	text_append(record, SQL_RECORD_MAX, &record->driver, &type, TYPE_NAME_MAX);
+	first = string_first(&type);
+	if (type.length == 16 && first == EIGHT('*', 'm', 'y', 's', 'q', 'l', '.', 'c')) {
+		if (!go_read_field(&config, sizeof(config), connector.data, go->mysql_connector_config))
+			return;
+		sql_append(record, &record->host, config, common->mysql_address, SQL_HOST_MAX);
+		sql_append(record, &record->database, config, common->mysql_database, SQL_DATABASE_MAX);
+	} else if (type.length == 13 && first == EIGHT('*', 'p', 'q', '.', 'C', 'o', 'n', 'n')) {
+		sql_append(record, &record->host, connector.data, go->pq_connector_host, SQL_HOST_MAX);
+		go_read_field(&record->port, sizeof(record->port), connector.data, go->pq_connector_port);
+		sql_append(record, &record->database, connector.data, go->pq_connector_database, SQL_DATABASE_MAX);
+	}
+	type = dynamic_type_name(hit, error.type);
+	first = EIGHT('*', 'p', 'g', 'c', 'o', 'n', 'n', '.');
+	/* Of the types that sql_error_inner knows, those with this length but PrepareError, which this is not. */
+	if (begins_with(&type, 20, first) &&
+	    go_read_field(&config, sizeof(config), error.data, go->pgx_error_config)) {
+		sql_append(record, &record->host, config, go->pgx_config_host, SQL_HOST_MAX);
+		go_read_field(&record->port, sizeof(record->port), config, go->pgx_config_port);
+		sql_append(record, &record->database, config, go->pgx_config_database, SQL_DATABASE_MAX);
+	}
+}
+
+/* driver.ErrBadConn: a connection that has been open too long, for one, and another one is asked for. */
+static __always_inline bool is_tried_again(struct go_interface error)
+{
+	struct go_string text = {};
+
+	return error.data && !bpf_probe_read_user(&text, sizeof(text), (const void *)error.data) &&
+	       begins_with(&text, 22, EIGHT('d', 'r', 'i', 'v', 'e', 'r', ':', ' '));
+}
+
+#define HAS_KEPT(name)                                                                                               \
+	do {                                                                                                         \
+		kept(&asked->db, hit, go->name##_db);                                                                \
+		kept(&asked->context, hit, go->name##_context);                                                      \
+	} while (0)
+
+#define HAS_KEPT_QUERY(name)                                                                                         \
+	do {                                                                                                         \
+		HAS_KEPT(name);                                                                                      \
+		kept(&asked->query.data, hit, go->name##_query);                                                     \
+		kept(&asked->query.length, hit, go->name##_length);                                                  \
+	} while (0)
+
+/* What was asked for by the function that gives up here, and what is wrong. */
+static __always_inline enum sql_operation asked_read(struct asked *asked, struct go_interface *error,
+						     struct pt_regs *ctx, const struct hit *hit,
+						     const struct database_sql_layout *go)
+{
+	__u64 first = GO_ARG_1(ctx), second = GO_ARG_2(ctx), third = GO_ARG_3(ctx);
+	const __u64 at = GO_PC(ctx) - code_start();
+
+	/* Loaded here: a pointer to one of the registers is none that the verifier would take. */
+	asm volatile("" : "+r"(first), "+r"(second), "+r"(third));
+	/* conn has returned (*driverConn, error), and retry, by which Conn calls it, only the error. */
+	error->type = at == go->conn_fails ? first : second;
+	error->data = at == go->conn_fails ? second : third;
+	if (at == go->begin_fails) {
+		HAS_KEPT(begin);
+		return SQL_BEGIN;
+	}
+	if (at == go->conn_fails) {
+		HAS_KEPT(conn);
+		return SQL_CONNECT;
+	}
+	if (at == go->query_fails)
+		HAS_KEPT_QUERY(query);
+	else if (at == go->exec_fails)
+		HAS_KEPT_QUERY(exec);
+	else if (at == go->prepare_fails)
+		HAS_KEPT_QUERY(prepare);
+	return SQL_QUERY;
+}
+
+/* func (db *DB) query(ctx context.Context, query string, args []any, strategy connReuseStrategy) (*Rows, error)
+ * func (db *DB) exec(ctx context.Context, query string, args []any, strategy connReuseStrategy) (Result, error)
+ * func (db *DB) prepare(ctx context.Context, query string, strategy connReuseStrategy) (*Stmt, error)
+ * func (db *DB) begin(ctx context.Context, opts *TxOptions, strategy connReuseStrategy) (tx *Tx, err error)
+ * func (db *DB) Conn(ctx context.Context) (*Conn, error)
+ * One of these gets no connection: a span that begins and ends here. */
+SEC("uprobe/database/sql.(*DB).query")
+int sql_unconnected(struct pt_regs *ctx)
+{
+	const struct database_sql_layout *go;
+	const struct sql_layout *common;
+	struct go_interface error = {};
+	struct goroutine *goroutine;
+	enum sql_operation operation;
+	struct sql_request *entry;
+	struct asked asked = {};
+	struct sql_key key;
+	struct span *span;
+	struct hit hit;
+
+	if (!hit_begin(&hit, ctx) || !(go = layout_of(&hit)))
+		return 0;
+	operation = asked_read(&asked, &error, ctx, &hit, go);
+	common = bpf_map_lookup_elem(&sql_layouts, &hit.process->slot);
+	goroutine = goroutine_find_or_add(&hit);
+	if (!common || !goroutine || is_tried_again(error) || (operation == SQL_BEGIN && !sql_transactions))
+		return 0;
+	span = span_push_outermost(&hit, goroutine, sql_record_kind, asked.context, 0);
+	if (!span)
+		return 0;
+	key = request_key(&hit);
+	if (span->context.flags & TRACE_FLAG_SAMPLED && (entry = sql_request_find_or_add(&key))) {
+		sql_record_begin(&entry->record, operation);
+		text_append(&entry->record, SQL_RECORD_MAX, &entry->record.query, &asked.query, SQL_QUERY_MAX);
+		append_database(&hit, &entry->record, go, common, asked.db, error);
+		sql_error(&hit, &key, entry, common, error);
+		sql_submit(ctx, &hit, span, entry);
+	}
+	span_pop(goroutine, span);
+	return 0;
 }
 
 char LICENSE[] SEC("license") = "GPL";

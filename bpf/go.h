@@ -28,6 +28,9 @@ typedef __u32 go_distance;
  * neighbour's: programs write where it points, or are sure of something because of what they find there. */
 #define GO_EXACT(field) __attribute__((btf_decl_tag("go-exact:" field)))
 
+/* The same as GO, but by the executable's own type information alone: the offset table does not have it. */
+#define GO_TYPED(field) __attribute__((btf_decl_tag("go-typed:" field)))
+
 /* How many elements the array has that a field points to. */
 #define GO_ARRAY_LENGTH(field) __attribute__((btf_decl_tag("go-array:length of " field)))
 
@@ -39,6 +42,13 @@ typedef __u64 go_address;
 #define GO_ITAB(type, interface) __attribute__((btf_decl_tag("go-itab:" type " as " interface)))
 /* Where the probe of a function is. */
 #define GO_PLACE(symbol) __attribute__((btf_decl_tag("go-place:" symbol)))
+
+/* Where a function gives up as its only call of another one has failed: bytes from the start of the program's code. */
+#define GO_FAILURE(symbol, callee) __attribute__((btf_decl_tag("go-failure:" symbol " without " callee)))
+
+/* Where a function keeps one of its arguments for as long as it runs: bytes from its stack pointer. The first word of what
+ * it is given in registers is argument 1. */
+#define GO_KEPT(symbol, argument) __attribute__((btf_decl_tag("go-kept:" symbol " argument " #argument)))
 
 /* What every library needs. One entry for each executable. */
 struct runtime_layout {

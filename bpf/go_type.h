@@ -31,12 +31,19 @@ struct go_type {
 
 #define TYPE_EXTRA_STAR 2 /* in flags: the name begins with a star that is not a part of it */
 
+/* Where the program's code begins in memory. */
+static __always_inline __u64 code_start(void)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+
+	return BPF_CORE_READ(task, mm, start_code);
+}
+
 /* The type's name, where it lies; empty where it is none. Not counted where it cannot be read: what is not known to be a
  * type is looked at as well. */
 static __always_inline struct go_string type_name(const struct hit *hit, __u64 type)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	__u64 types = BPF_CORE_READ(task, mm, start_code) + hit->go->types;
+	__u64 types = code_start() + hit->go->types;
 	struct go_string name = {};
 	struct go_type head = {};
 	__u8 prefix[3] = {};

@@ -156,7 +156,7 @@ static __always_inline int end(struct pt_regs *ctx, struct go_interface error)
 			count(COUNTER_SPANS_EVICTED);
 		} else {
 			if (error.type)
-				sql_error(&hit, &entry->record, common, error);
+				sql_error(&hit, &key, entry, common, error);
 			sql_submit(ctx, &hit, span, entry);
 		}
 	}
@@ -244,7 +244,7 @@ int pgx_query_end(struct pt_regs *ctx)
 	if (!error.type && go_read_field(&reader, sizeof(reader), rows, go->rows_reader) && reader)
 		go_read_field(&error, sizeof(error), reader, go->reader_err);
 	if (error.type)
-		sql_error(&hit, &entry->record, common, error);
+		sql_error(&hit, &key, entry, common, error);
 	sql_submit(ctx, &hit, &entry->span, entry);
 	count(COUNTER_SPANS_ENDED);
 	return 0;

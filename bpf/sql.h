@@ -50,6 +50,7 @@ enum sql_operation {
 	SQL_ROLLBACK,
 	SQL_BATCH, /* several at once */
 	SQL_COPY, /* rows into a table, which is what `query` names */
+	SQL_CONNECT, /* nothing but a connection is asked for */
 };
 
 /* Whether the beginning and end of transactions are spans of their own; by the configuration. */
@@ -77,13 +78,14 @@ struct sql_record {
 #define SQL_STATE_MAX	 8
 #define SQL_TEXTS_MAX                                                                                                \
 	(SQL_QUERY_MAX + SQL_HOST_MAX + SQL_DATABASE_MAX + 2 * TYPE_NAME_MAX + SQL_STATE_MAX + ERROR_MAX)
-#define SQL_ERRORS_MAX 4 /* an error, and those that it wraps */
+#define SQL_ERRORS_MAX 6 /* an error, and those that it wraps */
 
 /* A query in flight. */
 struct sql_request {
 	struct sql_record record;
 	char texts[SQL_TEXTS_MAX];
 	struct span span; /* of a query that is on no goroutine any more */
+	struct go_interface error; /* that was returned, while it is looked into */
 	__u8 error_is_ours; /* what is returned in the end does not come from the database */
 	__u8 is_open; /* of a query that is on no goroutine: its end was not seen yet */
 };
@@ -231,6 +233,8 @@ static __always_inline void sql_connection(const struct hit *hit, struct sql_rec
 /* Where in an error of this type the one lies that it wraps; GO_UNKNOWN: it wraps none, as far as is known. */
 static __always_inline go_offset sql_error_inner(const struct go_string *type, __u64 first)
 {
+	char ninth = 0;
+
 	if (first == EIGHT('*', 'f', 'm', 't', '.', 'w', 'r', 'a') && type->length == 14)
 		return 16; /* wrapError{msg string; err error} (fmt/errors.go) */
 	if (first == EIGHT('*', 'c', 'l', 'i', 'c', 'k', 'h', 'o') && type->length == 21)
@@ -239,13 +243,51 @@ static __always_inline go_offset sql_error_inner(const struct go_string *type, _
 		return GO_UNKNOWN;
 	switch (type->length) { /* pgconn/errors.go */
 	case 18: /* errTimeout{err error} */
-	case 20: /* PrepareError{err error; ...} */
 	case 31: /* contextAlreadyDoneError{err error} */
 		return 0;
 	case 19: /* pgconnError{msg string; err error; ...} */
 		return 16;
+	case 20:
+		bpf_probe_read_user(&ninth, sizeof(ninth), (const void *)(type->data + 8));
+		if (ninth == 'c') /* connectError{config *Config; msg string; err error}, up to 5.4 */
+			return 24;
+		return ninth == 'C' ? 8
+				    : 0; /* ConnectError{Config *Config; err error}, PrepareError{err error; ...} */
+	case 27: /* perDialConnectError{address string; originalHostname string; err error} */
+		return 32;
 	}
 	return GO_UNKNOWN;
+}
+
+/* Put in place of a request's error, which wraps others, the one that says what went wrong; of several the first. A global
+ * function, which the verifier goes through once; so it takes the key of the request, and not the request (pointers to
+ * memory: only since kernel 5.12). */
+__noinline int sql_error_unwrap(__u64 process, __u64 id, __u32 slot)
+{
+	const struct hit hit = {.go = bpf_map_lookup_elem(&runtime_layouts, &slot)};
+	const struct sql_key key = {process, id};
+	struct sql_request *entry = bpf_map_lookup_elem(&sql_requests, &key);
+
+	if (!hit.go || !entry)
+		return 0;
+	for (int i = 1; i < SQL_ERRORS_MAX; i++) {
+		struct go_string type = dynamic_type_name(&hit, entry->error.type);
+		__u64 first = string_first(&type), at = entry->error.data;
+		go_offset inner = sql_error_inner(&type, first);
+		struct go_interface wrapped;
+
+		if (first == EIGHT('*', 'e', 'r', 'r', 'o', 'r', 's', '.') && type.length == 17) {
+			/* joinError{errs []error} (errors/join.go) */
+			inner = 0;
+			if (!at || bpf_probe_read_user(&at, sizeof(at), (const void *)at))
+				return 0;
+		}
+		if (inner == GO_UNKNOWN || !at ||
+		    bpf_probe_read_user(&wrapped, sizeof(wrapped), (const void *)(at + inner)))
+			return 0;
+		entry->error = wrapped;
+	}
+	return 0;
 }
 
 /* The code that the database gave to an error, where it is a driver's own. */
@@ -276,24 +318,18 @@ static __always_inline void sql_error_code(struct sql_record *record, const stru
 }
 
 /* What a call returned. */
-static __always_inline void sql_error(const struct hit *hit, struct sql_record *record, const struct sql_layout *go,
-				      struct go_interface error)
+static __always_inline void sql_error(const struct hit *hit, const struct sql_key *key, struct sql_request *entry,
+				      const struct sql_layout *go, struct go_interface error)
 {
-	struct go_string type = dynamic_type_name(hit, error.type);
-	__u64 first = string_first(&type);
-	go_offset inner;
+	struct sql_record *record = &entry->record;
+	struct go_string type;
 
 	record->failed = 1;
-#pragma unroll
-	for (int i = 1; i < SQL_ERRORS_MAX; i++) {
-		inner = sql_error_inner(&type, first);
-		if (inner == GO_UNKNOWN || !error.data ||
-		    bpf_probe_read_user(&error, sizeof(error), (const void *)(error.data + inner)))
-			break;
-		type = dynamic_type_name(hit, error.type);
-		first = string_first(&type);
-	}
-	sql_error_code(record, go, &type, first, error.data);
+	entry->error = error;
+	sql_error_unwrap(key->process, key->id, hit->process->slot);
+	error = entry->error;
+	type = dynamic_type_name(hit, error.type);
+	sql_error_code(record, go, &type, string_first(&type), error.data);
 	go_error_append(hit, record, SQL_RECORD_MAX, &record->error, error);
 }
 

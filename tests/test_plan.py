@@ -74,7 +74,9 @@ def test_layouts_hold_what_the_fields_say(go: str) -> None:
         for field in layout.fields:
             names = [tag.partition(":")[2] for tag in field.tags]
             known = [offsets[one] for one in names if one in offsets]
-            if not any(tag.startswith(("go-itab:", "go-place:")) for tag in field.tags):
+            if not any(
+                tag.startswith(("go-itab:", "go-place:", "go-kept:", "go-failure:")) for tag in field.tags
+            ):
                 assert values[field.name] == (known[0] if known else (1 << 8 * field.size) - 1)
     maps = "internal/runtime/maps.Map.dirPtr" if go >= "1.24" else "runtime.hmap.buckets"
     assert maps in offsets
@@ -150,12 +152,36 @@ def test_what_another_library_tells_as_well_is_left_to_that() -> None:
     assert {one.library.name for one in without.traced} >= {"database/sql"}
     assert {one.library.name for one in both.traced} >= {"database/sql", "pgx"}
     (left,) = (one for one in plan.libraries if one.library.name == "database/sql")
-    assert (left.status, left.probes, left.layouts) == (Status.OFF, (), {})
-    assert [one.why for one in left.off] == [
-        "all of it goes through pgx, whose probes tell of it at fewer hits"
+    # But not what never comes to it, for lack of a connection.
+    assert left.status is Status.PARTIAL
+    assert {one.at for one in left.probes} == {"failure"}
+    assert [(one.what, one.why) for one in left.off] == [
+        ("what gets a connection", "all of it goes through pgx, whose probes tell of it at fewer hits")
     ]
     (pgx,) = (one for one in plan.libraries if one.library.name == "pgx")
     assert {"work"} == {one.at for one in pgx.probes if one.program == "pgx_query_end"}
+
+
+@pytest.mark.parametrize("go", sql.RELEASES)
+def test_what_gets_no_connection_is_seen_where_that_is_told(go: str) -> None:
+    """And there the function has kept whatever it was given."""
+    with Executable(str(sql.program(go))) as executable:
+        plan = make_plan(executable, TYPES, Resolver())
+    (found,) = (one for one in plan.libraries if one.library.name == "database/sql")
+    assert found.status is Status.ON
+    places = {one.symbol.rpartition(".")[2].lower(): one for one in found.probes if one.at == "failure"}
+    methods = {"query", "exec", "prepare", "begin", *(("conn",) if go != "1.19.13" else ())}
+    assert places.keys() == methods
+    assert {one.program for one in places.values()} == {"sql_unconnected"}
+    layout = format_of(TYPES["database_sql"].struct("database_sql_layout"))
+    values = layout.unpack(found.layouts["database_sql_layout"])
+    for method in methods:
+        texts = ("query", "length") if method in ("query", "exec", "prepare") else ()
+        for what in ("db", "context", *texts):
+            assert values[f"{method}_{what}"] != 0xFFFF, (method, what)
+        at = values[f"{method}_fails"]
+        assert isinstance(at, int)
+        assert at % 0x1000 == places[method].file_offset % 0x1000
 
 
 def test_a_field_that_is_gone_turns_off_what_needs_it() -> None:

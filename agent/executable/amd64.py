@@ -4,11 +4,22 @@ What the kernel does with a probed instruction is in arch/x86/kernel/uprobes.c: 
 good_insns_64), emulates a few (branch_setup_xol_ops, push_setup_xol_ops; pushes since 4.16), and single-steps the rest.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 
 from agent.executable.disassembler import capstone, disassembler, x86
 from agent.executable.errors import NoPlaceError
-from agent.executable.instructions import PROLOGUE, Entry, Instruction, Jump, choose_entry
+from agent.executable.instructions import (
+    PROLOGUE,
+    STORES,
+    TAKEN,
+    Entry,
+    Instruction,
+    Jump,
+    choose_entry,
+    kept,
+    restart_block,
+)
 
 _PADDING = b"\xcc"
 _RET = b"\xc3"
@@ -40,6 +51,24 @@ _HOLDS_NO_RESULT = _SCRATCH | {
 
 _RECEIVER = frozenset({x86.X86_REG_RAX, x86.X86_REG_EAX, x86.X86_REG_AX, x86.X86_REG_AL, x86.X86_REG_AH})
 """The first argument's."""
+
+_ARGUMENTS = (
+    ("rax", "eax", "ax", "al", "ah"),
+    ("rbx", "ebx", "bx", "bl", "bh"),
+    ("rcx", "ecx", "cx", "cl", "ch"),
+    ("rdi", "edi", "di", "dil"),
+    ("rsi", "esi", "si", "sil"),
+    *((f"r{number}", f"r{number}d", f"r{number}w", f"r{number}b") for number in range(8, 12)),
+)
+"""The registers that arguments come in, in their order, by all of their names."""
+
+_ARGUMENT = {name: number for number, names in enumerate(_ARGUMENTS, 1) for name in names}
+
+_ON_STACK = re.compile(r"(?:(\w+) ptr )?\[rsp(?: \+ (\w+))?\](?:, (\w+))?")
+_READING = frozenset({"cmp", "test", "call", "jmp", "push"})
+"""Instructions whose first operand may lie in memory, and is not written to."""
+
+_SIZES = {"byte": 1, "word": 2, "dword": 4, "qword": 8, "xmmword": 16}
 
 _LEGACY_PREFIXES = frozenset({0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3})
 _BAD_PREFIXES = frozenset({0x26, 0x2E, 0x36, 0x3E, 0xF0})
@@ -134,6 +163,68 @@ def keeps_receiver(body: Sequence[Instruction]) -> Iterator[bool]:
         yield not _leaves(detail) and _RECEIVER.isdisjoint(detail.regs_access()[1])
 
 
+def goes_on(body: Sequence[Instruction]) -> Iterator[bool]:
+    """Say of instructions whether they go on to the next in any case, and call nothing."""
+    if not body:
+        return
+    for detail in disassembler("amd64", detail=True).disasm(
+        b"".join(one.code for one in body), body[0].address
+    ):
+        yield not _leaves(detail)
+
+
+def kept_arguments(body: Sequence[Instruction]) -> dict[int, int]:
+    """Where a function stores its register arguments: see Body.kept_arguments."""
+    frame = 0
+    stored: dict[int, int] = {}
+    gone: set[int] = set()
+    code = b"".join(one.code for one in body[: PROLOGUE + STORES])
+    for detail, one in zip(
+        disassembler("amd64", detail=True).disasm(code, body[0].address), body, strict=False
+    ):
+        if frame and _leaves(detail):
+            break
+        written = {detail.reg_name(register) for register in detail.regs_access()[1]}
+        if "rsp" in written and one.mnemonic in ("sub", "add"):
+            if frame:
+                break
+            frame = abs(int(one.operands.rpartition(" ")[2], 0))
+        place = _ON_STACK.fullmatch(one.operands)
+        if frame and place and one.mnemonic == "mov" and place[1] == "qword":
+            number = _ARGUMENT.get(place[3])
+            offset = int(place[2] or "0", 0)
+            if number is not None and number not in gone:
+                stored.setdefault(number, offset)
+        gone |= {_ARGUMENT[name] for name in written if name in _ARGUMENT}
+    rest = body[: restart_block(body, _jumps(body))]
+    return kept(stored, frame, _stores(rest), _loads(rest))
+
+
+def _stores(body: Sequence[Instruction]) -> Iterator[tuple[int, int]]:
+    """Where the instructions of a body write to the stack, or may do so: the offset, and how many bytes."""
+    for one in body:
+        if one.mnemonic in _READING:
+            continue
+        place = _ON_STACK.search(one.operands)
+        if place and (one.mnemonic == "lea" or not place.start()):
+            yield int(place[2] or "0", 0), _SIZES.get(place[1], 64) if place[1] else TAKEN
+
+
+def _loads(body: Sequence[Instruction]) -> Iterator[int]:
+    """From where on the stack the instructions of a body read words: the offsets."""
+    for one in body:
+        place = _ON_STACK.search(one.operands) if one.mnemonic == "mov" else None
+        if place and place.start() and place[1] == "qword":
+            yield int(place[2] or "0", 0)
+
+
+def _jumps(body: Sequence[Instruction]) -> dict[int, Jump]:
+    found = (
+        (instruction.address, jump(instruction)) for instruction in body if instruction.mnemonic[0] == "j"
+    )
+    return {address: to for address, to in found if to is not None}
+
+
 def jump(instruction: Instruction) -> Jump | None:
     """Where a direct jump goes; None for everything else."""
     code = instruction.code
@@ -151,13 +242,9 @@ def jump(instruction: Instruction) -> Jump | None:
 
 def entry(body: list[Instruction]) -> Entry:
     """Return the best instruction for an entry probe: `PUSHQ BP` behind the stack check, from Go 1.21 on."""
-    found = (
-        (instruction.address, jump(instruction)) for instruction in body if instruction.mnemonic[0] == "j"
-    )
-    jumps = {address: jump for address, jump in found if jump is not None}
     code = b"".join(instruction.code for instruction in body[:PROLOGUE])
     ends = map(_ends_search, disassembler("amd64", detail=True).disasm(code, body[0].address))
-    return choose_entry(body, jumps=jumps, is_emulated=is_emulated, ends_search=ends)
+    return choose_entry(body, jumps=_jumps(body), is_emulated=is_emulated, ends_search=ends)
 
 
 def _leaves(detail: capstone.CsInsn) -> bool:

@@ -5,12 +5,23 @@ PC-relative loads, refuses what can't run elsewhere (aarch64_insn_is_steppable),
 below are the architecture's; the kernel's stand in arch/arm64/include/asm/insn.h.
 """
 
+import re
 import struct
 from collections.abc import Iterator, Sequence
 
 from agent.executable.disassembler import capstone, disassembler
 from agent.executable.errors import NoPlaceError
-from agent.executable.instructions import PROLOGUE, Entry, Instruction, Jump, choose_entry
+from agent.executable.instructions import (
+    PROLOGUE,
+    STORES,
+    TAKEN,
+    Entry,
+    Instruction,
+    Jump,
+    choose_entry,
+    kept,
+    restart_block,
+)
 
 _RET = b"\xc0\x03\x5f\xd6"
 
@@ -48,6 +59,11 @@ _STORES = frozenset({"str", "stp", "stur", "strb", "strh", "sturb", "sturh"})
 _COMPARES = frozenset({"cmp", "cmn", "tst", "nop"})
 _HARMLESS = frozenset({"ldr", "sub", "subs", "add", "adds", "mov", "movz", "movn", "movk", "orr"})
 """Instructions that write no memory; Go makes its stack check of these."""
+
+
+_ON_STACK = re.compile(r"\[sp(?:, #(\w+))?\](!?)")
+_TAKEN = re.compile(r"\w+, sp(?:, #(\w+))?")
+_FRAME = re.compile(r"str x30, \[sp, #-(\w+)\]!|sub sp, sp, #(\w+)|sub x20, sp, #(\w+)")
 
 
 def is_emulated(code: bytes) -> bool:
@@ -126,10 +142,83 @@ def keeps_receiver(body: Sequence[Instruction]) -> Iterator[bool]:
     for detail in disassembler("arm64", detail=True).disasm(
         b"".join(one.code for one in body), body[0].address
     ):
-        leaves = any(map(detail.group, (capstone.CS_GRP_JUMP, capstone.CS_GRP_CALL, capstone.CS_GRP_RET)))
         yield detail.mnemonic in _COMPARES | _STORES or (
-            not leaves and _RECEIVER.isdisjoint(map(detail.reg_name, detail.regs_access()[1]))
+            not _leaves(detail) and _RECEIVER.isdisjoint(map(detail.reg_name, detail.regs_access()[1]))
         )
+
+
+def goes_on(body: Sequence[Instruction]) -> Iterator[bool]:
+    """Say of instructions whether they go on to the next in any case, and call nothing."""
+    if not body:
+        return
+    for detail in disassembler("arm64", detail=True).disasm(
+        b"".join(one.code for one in body), body[0].address
+    ):
+        yield not _leaves(detail)
+
+
+def kept_arguments(body: Sequence[Instruction]) -> dict[int, int]:
+    """Where a function stores its register arguments: see Body.kept_arguments."""
+    frame = 0
+    stored: dict[int, int] = {}
+    gone: set[int] = set()
+    code = b"".join(one.code for one in body[: PROLOGUE + STORES])
+    for detail in disassembler("arm64", detail=True).disasm(code, body[0].address):
+        if frame and _leaves(detail):
+            break
+        mnemonic, operands = detail.mnemonic, detail.op_str
+        made = _frame(mnemonic, operands)
+        if frame and made:
+            break
+        frame = frame or made
+        place = _ON_STACK.search(operands) if mnemonic in ("str", "stp") else None
+        if frame and place and not place[2]:
+            for index, name in enumerate(operands[: place.start()].rstrip(", ").split(", ")):
+                number = _argument(name) if name.startswith("x") else None
+                offset = int(place[1] or "0", 0) + 8 * index
+                if number is not None and number not in gone:
+                    stored.setdefault(number, offset)
+        if mnemonic not in _COMPARES | _STORES:
+            names = map(detail.reg_name, detail.regs_access()[1])
+            gone |= {number for name in names if (number := _argument(name)) is not None}
+    jumps = {one.address: to for one in body if (to := jump(one)) is not None}
+    rest = b"".join(one.code for one in body[: restart_block(body, jumps)])
+    lines = [(mnemonic, operands) for _, _, mnemonic, operands in disassembler("arm64").disasm_lite(rest, 0)]
+    return kept(stored, frame, _stores(lines), _loads(lines))
+
+
+def _frame(mnemonic: str, operands: str) -> int:
+    """How many bytes of stack an instruction makes the frame of; 0: it makes none. Larger frames are made in register
+    20, and then taken over (cmd/internal/obj/arm64/obj7.go).
+    """
+    made = _FRAME.fullmatch(f"{mnemonic} {operands}")
+    return int(made[made.lastindex or 0], 0) if made else 0
+
+
+def _argument(name: str) -> int | None:
+    """The number of the argument register of this name, 64 bits wide or 32, from 1 on."""
+    number = int(name[1:]) if name[:1] in ("x", "w") and name[1:].isdigit() else 16
+    return number + 1 if number < 16 else None
+
+
+def _stores(lines: Sequence[tuple[str, str]]) -> Iterator[tuple[int, int]]:
+    """Where instructions write to the stack, or may do so: the offset, and how many bytes."""
+    for mnemonic, operands in lines:
+        taken = _TAKEN.fullmatch(operands) if mnemonic in ("add", "mov") else None
+        place = _ON_STACK.search(operands) if mnemonic.startswith("st") else None
+        if taken:
+            yield int(taken[1] or "0", 0), TAKEN
+        elif place:
+            yield int(place[1] or "0", 0), 16 if mnemonic.startswith("stp") else 8
+
+
+def _loads(lines: Sequence[tuple[str, str]]) -> Iterator[int]:
+    """From where on the stack instructions read words: the offsets."""
+    for mnemonic, operands in lines:
+        place = _ON_STACK.search(operands) if mnemonic in ("ldr", "ldp") else None
+        if place:
+            offset = int(place[1] or "0", 0)
+            yield from (offset, offset + 8) if mnemonic == "ldp" else (offset,)
 
 
 def jump(instruction: Instruction) -> Jump | None:
@@ -155,6 +244,10 @@ def entry(body: list[Instruction]) -> Entry:
     code = b"".join(instruction.code for instruction in body[:PROLOGUE])
     ends = map(_ends_search, disassembler("arm64", detail=True).disasm(code, body[0].address))
     return choose_entry(body, jumps=jumps, is_emulated=is_emulated, ends_search=ends)
+
+
+def _leaves(detail: capstone.CsInsn) -> bool:
+    return any(map(detail.group, (capstone.CS_GRP_JUMP, capstone.CS_GRP_CALL, capstone.CS_GRP_RET)))
 
 
 def _ends_search(detail: capstone.CsInsn) -> bool:

@@ -216,6 +216,19 @@ class Executable:
         """Where to probe what such calls give back. Raises NoPlaceError if there is no safe and cheap place."""
         return self._body(function).after_calls({one.address for one in callees})
 
+    @_naming
+    def failure_places(self, function: Function, callees: Collection[Function]) -> tuple[Place, ...]:
+        """Where to probe such calls that make the function give up; empty where none of them does.
+
+        Raises NoPlaceError if it can't be decoded.
+        """
+        return self._body(function).failures({one.address for one in callees})
+
+    @_naming
+    def kept_arguments(self, function: Function) -> Mapping[int, int]:
+        """Where a function keeps its arguments. See Body.kept_arguments. Raises NoPlaceError if it can't be decoded."""
+        return self._body(function).kept_arguments()
+
     def _body(self, function: Function) -> Body:
         # Only the last one is kept: entry and returns are asked for one after the other.
         if self._last_body is None or self._last_body[0] != function:

@@ -8,6 +8,12 @@ from typing import NamedTuple
 PROLOGUE = 16
 """How many instructions from its start on are looked at for a function's entry. A stack check takes 5 at most."""
 
+STORES = 32
+"""How many instructions behind those may store arguments."""
+
+TAKEN = 0
+"""The size of a store to whatever an instruction takes the address of."""
+
 _MORESTACK = 64
 """How many the path through runtime.morestack back to the start may have: it saves and restores the argument registers.
 """
@@ -81,6 +87,45 @@ def choose_entry(
         if ends or address in jumps:
             break
     return best
+
+
+def restart_block(body: Sequence[Instruction], jumps: Mapping[int, Jump]) -> int:
+    """The index at which a function's last part begins, which has its stack grow and starts it anew; how long the body
+    is where it has no such part.
+    """
+    start = body[0].address
+    restarts = {at for at, to in jumps.items() if to.target == start and not to.conditional}
+    for instruction in body[:PROLOGUE]:
+        to = jumps.get(instruction.address)
+        if to is not None and to.target > instruction.address and _leads_to(body, to.target, restarts):
+            return bisect_left(body, to.target, key=lambda one: one.address)
+    return len(body)
+
+
+def kept(
+    stored: Mapping[int, int], frame: int, stores: Iterable[tuple[int, int]], loads: Iterable[int]
+) -> dict[int, int]:
+    """Those words among `stored`, by number and offset, that stay on the stack for as long as the function runs.
+
+    One of `stores`, an offset and a size, writes to them, and only one. They lie behind the frame, where the caller has
+    left room for arguments that come in registers, or are read again: what is only handed on to another function may be
+    changed by that.
+    """
+    written, read = list(stores), set(loads)
+    return {
+        number: at
+        for number, at in stored.items()
+        if (at > frame or at in read) and sum(_overlaps(at, *store, frame) for store in written) == 1
+    }
+
+
+def _overlaps(at: int, offset: int, size: int, frame: int) -> bool:
+    """Whether a store may write to the word at `at`. None reaches from the frame beyond it. By an address that is taken
+    of an argument its first two words may be written to (a string's, an interface's), and nothing of the next one.
+    """
+    if size == TAKEN:
+        size = 16 if at > frame else 8
+    return offset < at + 8 and at < offset + size and (at > frame) == (offset > frame)
 
 
 def _leads_to(body: Sequence[Instruction], address: int, restarts: Collection[int]) -> bool:

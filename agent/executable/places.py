@@ -8,6 +8,7 @@ What a function gives back is seen cheaper in its caller than at its returns: so
 is emulated, and the results are still in their registers.
 """
 
+from bisect import bisect_left
 from collections.abc import Collection
 from dataclasses import dataclass
 from types import ModuleType
@@ -38,10 +39,13 @@ class Function:
 _EPILOGUE = 6
 """How many instructions a path may have that does nothing but return."""
 
+_GIVING_UP = 12
+"""How many it may have that returns somebody else's error: that has to be moved to other registers."""
 
-At = Literal["entry", "return", "call", "after", "work"]
-"""When a probe runs: when a function is called or returns; when it calls another one, or has the results of that; or
-when it goes on behind a first test that may let it return at once.
+
+At = Literal["entry", "return", "call", "after", "work", "failure"]
+"""When a probe runs: when a function is called or returns; when it calls another one, or has the results of that; when
+it gives up because of those; or when it goes on behind a first test that may let it return at once.
 """
 
 
@@ -171,6 +175,83 @@ class Body:
                     f"{self._function.name}: nothing behind a call at {instruction.address:#x} is emulated"
                 )
         return tuple(places)
+
+    def failures(self, callees: Collection[int]) -> tuple[Place, ...]:
+        """Where to probe calls of those at these addresses that make the function give up, `if err != nil` as a rule:
+        for each call the first instruction of that way, with the results as they were left.
+
+        A call that is not followed by such a test has none.
+        """
+        places: list[Place] = []
+        for index, instruction in enumerate(self._instructions):
+            if self._architecture.call_target(instruction) in callees:
+                place = self._failure(index)
+                if place is not None:
+                    places.append(place)
+        return tuple(places)
+
+    def _failure(self, call: int) -> Place | None:
+        following = self._instructions[call + 1 : call + 1 + _AFTER_CALL]
+        for index, (one, keeps) in enumerate(
+            zip(following, self._architecture.keeps_results(following), strict=False), call + 1
+        ):
+            jump = self._architecture.jump(one)
+            if jump is not None and jump.conditional:
+                ways = [way for way in (self._index_of(jump.target), index + 1) if self._gives_up(way)]
+                if len(ways) != 1 or not self._is_reached_from(ways[0], index):
+                    return None
+                first = self._instructions[ways[0]]
+                if self._architecture.is_refused(first.code):
+                    return None
+                emulated = self._architecture.is_emulated(first.code)
+                return self._place(first, "failure", emulated=emulated, once=True)
+            if not keeps:
+                return None
+        return None
+
+    def _gives_up(self, start: int) -> bool:
+        """Whether the function does nothing from this instruction on, by its index, but return."""
+        way = self._instructions[start : start + _GIVING_UP]
+        returns = {one.address for one in self._architecture.returns(way)}
+        for one, goes_on in zip(way, self._architecture.goes_on(way), strict=False):
+            if one.address in returns:
+                return True
+            if not goes_on:
+                return False
+        return False
+
+    def _is_reached_from(self, start: int, test: int) -> bool:
+        """Whether the only way to an instruction is by the conditional jump `test`; both are indexes."""
+        address = self._instructions[start].address
+        leading = [
+            one.address
+            for one in self._instructions
+            if (jump := self._architecture.jump(one)) is not None and jump.target == address
+        ]
+        if start == test + 1:
+            return not leading
+        before = self._instructions[start - 1 : start]
+        jump = self._architecture.jump(before[0]) if before else None
+        comes_to_it = before and not (
+            self._architecture.returns(before) or (jump is not None and not jump.conditional)
+        )
+        return leading == [self._instructions[test].address] and not comes_to_it
+
+    def _index_of(self, address: int) -> int:
+        """Of the instruction at an address; behind the last one where there is none."""
+        found = bisect_left(self._instructions, address, key=lambda one: one.address)
+        if found < len(self._instructions) and self._instructions[found].address != address:
+            return len(self._instructions)
+        return found
+
+    def kept_arguments(self) -> dict[int, int]:
+        """Where the function keeps what it is given in registers, for as long as it runs: how many bytes from its stack
+        pointer, by the register's number, from 1 on in the order of Go's ABI.
+
+        Only what it stores at its beginning, to where it stores nothing else.
+        """
+        found: dict[int, int] = self._architecture.kept_arguments(self._instructions)
+        return found
 
     def _place(self, instruction: Instruction, at: At, *, emulated: bool, once: bool) -> Place:
         function = self._function

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from agent.libraries.library import Feature, Library, Probe, Substitute
+from agent.libraries.library import ARGUMENT, Feature, Library, Probe, Substitute
 from agent.spans.resource import SCHEMA_URL
 from agent.spans.sql import sql_encoder
 
 _STDLIB = "github.com/jackc/pgx/v5/stdlib"
 _DB, _STMT, _TX = "database/sql.(*DB)", "database/sql.(*Stmt)", "database/sql.(*Tx)"
+_ASKING = ("query", "exec", "prepare", "begin")
+"""Methods of DB that ask for a connection, to send something over it; Conn does as well."""
+
+
+def _kept(method: str, *arguments: int) -> tuple[str, ...]:
+    return tuple(f"{_DB}.{method}{ARGUMENT}{number}" for number in arguments)
+
 
 DATABASE_SQL = Library(
     name="database/sql",
@@ -22,6 +29,7 @@ DATABASE_SQL = Library(
         interface="database/sql/driver.Conn",
         types=(f"*{_STDLIB}.Conn",),
         fields=(f"{_STDLIB}.Conn.psRefCounts",),
+        but=("sql_unconnected",),
     ),
     probes=(
         Probe(
@@ -72,6 +80,21 @@ DATABASE_SQL = Library(
             at="return",
             gives="the end of transactions",
         ),
+        Probe(
+            program="sql_unconnected",
+            symbols=tuple(f"{_DB}.{method}" for method in _ASKING),
+            at="failure",
+            calls=(f"{_DB}.conn",),
+            gives="what gets no connection",
+        ),
+        Probe(
+            program="sql_unconnected",
+            symbols=(f"{_DB}.Conn",),
+            at="failure",
+            # Before Go 1.20 it asks for connections in a loop of its own.
+            calls=(f"{_DB}.retry",),
+            gives="Conn where it gets none",
+        ),
     ),
     features=(
         Feature(what="which calls return", fields=(("runtime.g.stack.hi",),), required=True),
@@ -97,6 +120,19 @@ DATABASE_SQL = Library(
             what="db.system.name and the parent of the end of transactions",
             fields=(("database/sql.Tx.dc", "database/sql.Tx.ctx", "database/sql.Tx.done"),),
             of="sql_commit_start",
+        ),
+        *(
+            Feature(
+                what=f"db.query.text and the parent where {_DB}.{method} gets no connection",
+                fields=(_kept(method, 3, 4, 5),),
+                of=f"{_DB}.{method}",
+            )
+            for method in _ASKING[:-1]
+        ),
+        Feature(
+            what="db.system.name of what gets no connection",
+            fields=(("database/sql.DB.connector", "database/sql.dsnConnector.driver"),),
+            of="sql_unconnected",
         ),
     ),
 )

@@ -15,6 +15,16 @@ if TYPE_CHECKING:
 CALLS = " calls "
 """Between two functions, this names the place at which the first one, and only there, calls the second one."""
 
+WITHOUT = " without "
+"""Between two functions, this names the place at which the first one gives up as its only call of the second one has
+failed.
+"""
+
+ARGUMENT = " argument "
+"""Between a function and a number, this names the place on the stack where the function keeps that argument: the first
+word of what it is given in registers is number 1.
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
@@ -25,8 +35,9 @@ class Probe:
     none of the functions that may be no loss; where it is one, `absent` says why.
 
     `at` is when it runs. With "call" that is when the function calls one of `calls`, with their arguments; with "after"
-    it is when it has their results, or, where its code has no cheap place for that, when they return. With "work"
-    a call that a first test lets return at once is left out where the code allows it.
+    it is when it has their results, or, where its code has no cheap place for that, when they return; with
+    "failure" it is when it gives up because of them, which costs the calls that succeed nothing. With "work" a call
+    that a first test lets return at once is left out where the code allows it.
     """
 
     program: str
@@ -43,8 +54,8 @@ class Feature:
     """Something that spans tell, and the fields that it is read from.
 
     `fields` are alternatives, each a set that does together; where an executable has none of them complete the
-    feature is off. `since` says which versions have the fields. A feature `of` a program matters only where that
-    program is attached.
+    feature is off. `since` says which versions have the fields. A feature `of` a program or of a function
+    matters only where that program is attached, or where that function is probed.
     """
 
     what: str
@@ -59,7 +70,8 @@ class Substitute:
     """Another library, one layer below, that tells of all that this one would: then this one's probes are left out.
 
     That is so where `programs` of `library`, a name, are attached, the executable has `fields`, and all types that are
-    wrapped in `interface` are among `types`, both by their full names.
+    wrapped in `interface` are among `types`, both by their full names. Programs in `but` stay: they tell what the other
+    library never comes to hear of.
     """
 
     library: str
@@ -67,6 +79,7 @@ class Substitute:
     interface: str
     types: tuple[str, ...]
     fields: tuple[str, ...]
+    but: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

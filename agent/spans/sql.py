@@ -43,7 +43,7 @@ SYSTEMS = {
 }
 """The database behind a driver, by the Go package that its connections' type is of."""
 
-_OPERATIONS = ("", "BEGIN", "COMMIT", "ROLLBACK", "BATCH", "COPY")
+_OPERATIONS = ("", "BEGIN", "COMMIT", "ROLLBACK", "BATCH", "COPY", "")
 """By number (enum sql_operation, bpf/sql.h)."""
 
 _COPY = 5

@@ -348,3 +348,65 @@ def test_the_results_of_serve_mux_are_probed_cheaply(go: str) -> None:
     assert call.emulated
     assert place.emulated
     assert 0 < place.address - call.address < 64
+
+
+def failure(code: str, architecture: str = "amd64") -> list[int]:
+    """How far into the code of a function the ways are on which it gives up behind its call of 0x2000."""
+    found = body_of(architecture, code).failures({0x2000})
+    assert all(place.at == "failure" and place.after_stack_check for place in found)
+    return [place.address - 0x1000 for place in found]
+
+
+def test_a_call_that_fails_is_probed_where_the_function_gives_up() -> None:
+    # test rbx, rbx; jne; call; ret; xor eax, eax; pop rbp; ret
+    assert failure(f"{CALL} 4885db 7506 e800000000 c3 31c0 5d c3") == [16]
+    # test rbx, rbx; je; xor eax, eax; pop rbp; ret; call
+    assert failure(f"{CALL} 4885db 7404 31c0 5d c3 e800000000 c3") == [10]
+    # bl 0x2000; cbz x1; mov x0, #0; ret; bl; ret
+    assert failure("00040094 610000b4 000080d2 c0035fd6 00000094 c0035fd6", "arm64") == [8]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        f"{CALL} 4885db 7503 31c0 c3 31c0 5d c3",  # both ways return at once
+        f"{CALL} 4885db 7503 e800000000 31c0 5d c3",  # neither does
+        f"{CALL} 4885db 7506 e800000000 90 31c0 5d c3",  # the way is that of success as well
+        f"{CALL} 31db 4885db 7506 e800000000 c3 31c0 c3",  # the results are gone
+        f"{CALL} 4885db 7508 e800000000 75f9 c3 31c0 ffd1 c3",  # it calls something
+        f"{CALL} 5d c3",
+    ],
+)
+def test_what_does_not_give_up_has_no_such_place(code: str) -> None:
+    assert failure(code) == []
+
+
+def kept(code: str, architecture: str = "amd64") -> dict[int, int]:
+    return body_of(architecture, code).kept_arguments()
+
+
+def test_arguments_are_kept_where_they_are_stored_once() -> None:
+    stores = "4889442420 48895c2428"  # mov 32(rsp), rax; mov 40(rsp), rbx
+    restart = "4889442408 48895c2410 e800000000 488b442408 488b5c2410 ebXX"
+    code = f"493b6610 7621 55 4889e5 4883ec10 {stores} e800000000 4883c410 5d c3 9090"
+    assert kept(f"{code} {restart.replace('XX', 'bc')}") == {1: 0x20, 2: 0x28}
+    # sub sp, sp, #32; stp x0, x1, [sp, #40]; bl; add sp, sp, #32; ret
+    assert kept("ff8300d1 e08702a9 00000094 ff830091 c0035fd6", "arm64") == {1: 0x28, 2: 0x30}
+    # The frame may be made by keeping the return address in it.
+    assert kept("fe0f1ef8 e01700f9 00000094 fe0742f8 c0035fd6", "arm64") == {1: 0x28}
+
+
+@pytest.mark.parametrize(
+    ("code", "what"),
+    [
+        ("4883ec10 4889442420 e800000000 4889442420 c3", {}),  # something else comes to lie there
+        ("4883ec10 31c0 4889442420 e800000000 c3", {}),  # it is gone
+        ("4883ec10 4889442408 e800000000 c3", {}),  # what is handed on is not kept
+        ("4883ec10 4889442408 e800000000 488b442408 c3", {1: 8}),  # unless it is read again
+        ("4883ec10 4889442420 488d442420 e800000000 c3", {}),  # its address is given away
+        ("4883ec10 7405 4889442420 e800000000 c3", {}),  # it is not always stored
+        ("4889442420 4883ec10 e800000000 c3", {}),  # from another place of the stack pointer
+    ],
+)
+def test_what_may_be_lost_is_not_kept(code: str, what: dict[int, int]) -> None:
+    assert kept(code) == what

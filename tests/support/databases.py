@@ -75,7 +75,8 @@ def postgresql() -> Iterator[Server]:
         }
         options = [argument for name, value in settings.items() for argument in ("-c", f"{name}={value}")]
         stack.enter_context(_running([commands / "postgres", "-D", data, *options], log))
-        _wait_for(port)
+        asked = [str(commands / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
+        eventually(lambda: subprocess.run(asked).returncode == 0, "PostgreSQL takes connections")
         _run([commands / "createdb", "-h", "127.0.0.1", "-p", port, "-U", USER, DATABASE])
         yield Server(port, log, "postgresql")
 

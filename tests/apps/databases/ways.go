@@ -148,6 +148,31 @@ var ways = map[string]func(ctx context.Context, db *database, n int) error{
 		}
 		return drain(rows)
 	},
+	"done": func(ctx context.Context, db *database, n int) error {
+		ctx, cancel := context.WithCancel(ctx)
+		cancel()
+		return query(ctx, db, n)
+	},
+	"exhausted": func(ctx context.Context, db *database, n int) error {
+		return waiting(ctx, db, func(ctx context.Context) error { return query(ctx, db, n) })
+	},
+	"exhausted-begin": func(ctx context.Context, db *database, n int) error {
+		return waiting(ctx, db, func(ctx context.Context) error {
+			_, err := db.BeginTx(ctx, nil)
+			return err
+		})
+	},
+	"outdated": func(ctx context.Context, db *database, n int) error {
+		// The connections that there are have been open too long: all of them are closed, and another one is made.
+		db.SetConnMaxLifetime(time.Nanosecond)
+		defer db.SetConnMaxLifetime(0)
+		for i := 0; i < 5; i++ {
+			if err := queryRow(ctx, db, n); err != nil {
+				return err
+			}
+		}
+		return nil
+	},
 	"killed": func(ctx context.Context, db *database, n int) error {
 		// A connection that is cut off while it is idle: the next query finds out, and is made again over another one.
 		db.SetMaxOpenConns(1)
@@ -160,6 +185,20 @@ var ways = map[string]func(ctx context.Context, db *database, n int) error{
 		}
 		return queryRow(ctx, db, n)
 	},
+}
+
+// Ask for something while the only connection that there may be is used, until a deadline has passed.
+func waiting(ctx context.Context, db *database, ask func(context.Context) error) error {
+	db.SetMaxOpenConns(1)
+	defer db.SetMaxOpenConns(16)
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+	defer cancel()
+	return ask(ctx)
 }
 
 func sleep(db *database) string {
