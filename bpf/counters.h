@@ -5,7 +5,7 @@
 #include "kernel.h"
 
 enum counter {
-	COUNTER_SPANS_STARTED,
+	COUNTER_SPANS_STARTED, /* sampled ones */
 	COUNTER_SPANS_ENDED,
 	COUNTER_SPANS_ABANDONED, /* started again on the same goroutine before the end was seen */
 	COUNTER_SPANS_EVICTED, /* at its end a span's details were gone: more in flight than the maps hold */

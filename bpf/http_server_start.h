@@ -99,15 +99,19 @@ static __always_inline void server_start_unread(const struct hit *hit, struct go
 {
 	const struct trace_context unread = {};
 	struct span *span = span_open(hit, goroutine, http_server_record_kind, &unread, false);
+	__u64 context = 0, header = 0;
 
 	if (!span)
 		return;
 	span->call = request;
 	span->own_goroutine = fields->writer;
 	goids_note(hit, goroutine, false);
-	go_read_field(&goroutine->request_context, 8, request, fields->context);
-	go_read_field(&goroutine->unread_header, 8, request, fields->header);
-	note_unsampled(hit, goroutine, fields->writer, goroutine->request_context, span);
+	/* By way of the stack, as the kernel looks closer at what it is to copy to anywhere else. */
+	go_read_field(&context, sizeof(context), request, fields->context);
+	go_read_field(&header, sizeof(header), request, fields->header);
+	goroutine->request_context = context;
+	goroutine->unread_header = header;
+	note_unsampled(hit, goroutine, fields->writer, context, span);
 }
 
 /* A request begins: open its span, and note what it says of itself. */
@@ -119,9 +123,8 @@ static __always_inline struct http_server_request *server_start(struct pt_regs *
 	const struct trace_context *remote = NULL;
 	struct http_server_request *entry;
 	struct goroutine *goroutine;
-	const struct go_window *window;
 	struct header_scan *scan;
-	__u64 header, context;
+	__u64 header = 0, context = 0;
 	struct span *span;
 
 	goroutine = goroutine_find_or_add(hit);
@@ -144,11 +147,9 @@ static __always_inline struct http_server_request *server_start(struct pt_regs *
 	}
 
 	scan = header_scan_of(&hit->key);
-	if (!scan || !go_window_read(&scan->window, request))
+	if (!scan || !go_read_field(&header, sizeof(header), request, fields->header) ||
+	    !go_read_field(&context, sizeof(context), request, fields->context))
 		return NULL;
-	window = &scan->window;
-	header = go_window_word(window, request, fields->header);
-	context = go_window_word(window, request, fields->context);
 	if (http_headers_context(hit, scan, header) ||
 	    (!scan->lines[HEADER_TRACEPARENT] && context_from_connection(ctx, hit, fields, scan)))
 		remote = &scan->remote;
@@ -173,6 +174,10 @@ static __always_inline struct http_server_request *server_start(struct pt_regs *
 	entry = request_find_or_add(&hit->key);
 	if (!entry)
 		return NULL;
+	if (!go_window_read(&scan->window, request)) {
+		span_pop(goroutine, span);
+		return NULL;
+	}
 	http_headers_rest(hit, scan);
 	entry->recorded = false;
 	entry->call = request;

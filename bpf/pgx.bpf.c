@@ -211,8 +211,6 @@ int pgx_query_start(struct pt_regs *ctx)
 	entry->span = *span;
 	/* While the rows are read the program goes on: nothing is a child of this. */
 	hit.goroutine->depth--;
-	if (!entry->is_open)
-		count(COUNTER_SPANS_ENDED);
 	return 0;
 }
 

@@ -394,12 +394,12 @@ static __always_inline struct span *span_open(const struct hit *hit, struct goro
 	if (span->context.flags & TRACE_FLAG_SAMPLED) {
 		random_id(span->context.span_id, sizeof(span->context.span_id));
 		span->start = bpf_ktime_get_ns();
+		count(COUNTER_SPANS_STARTED);
 	} else if (!parent) {
 		/* What is not sampled passes its parent's id on: of its own nobody will ever hear. */
 		__builtin_memcpy(span->context.span_id, span->context.trace_id, sizeof(span->context.span_id));
 	}
 	goroutine->depth = depth + 1;
-	count(COUNTER_SPANS_STARTED);
 	return span;
 }
 
@@ -505,7 +505,8 @@ static __always_inline void span_pop(struct goroutine *goroutine, struct span *s
 	__u32 index = (__u64)((char *)span - (char *)goroutine->spans) / sizeof(*span);
 
 	goroutine->depth = index;
-	count(COUNTER_SPANS_ENDED);
+	if (span->context.flags & TRACE_FLAG_SAMPLED)
+		count(COUNTER_SPANS_ENDED);
 }
 
 /* Fill a record's header from a span that ends now. */
