@@ -27,6 +27,9 @@ _MAX_NOTES = 4096
 _CHUNK = 1 << 16
 """Small enough for the allocator to take from its heap: larger ones are mapped anew, and faulted in, each time."""
 
+_MAX_KEPT = 32 << 20
+"""The largest range that is kept in memory. The types of the largest program seen have 19 MB."""
+
 _READ_COST = 1024
 _MIN_WORK, _WORK_PER_BYTE, _MAX_WORK = 256 << 20, 8, 384 << 20
 """How much of a file may be read: in bytes, each read counted as 1 kB more, which takes about as long.
@@ -87,6 +90,7 @@ class Image:
         self._starts = [segment.address for segment in self.segments]
         self.sections = self._section_headers(shoff, shentsize, shnum, shstrndx)
         self._relocations: Relocations | None = None
+        self._kept_at, self._kept = 0, b""
         self._work_left = min(_MIN_WORK + _WORK_PER_BYTE * source.size, _MAX_WORK)
         if self.pie:
             self._relocations = find_relocations(self, self._dynamic)
@@ -157,24 +161,47 @@ class Image:
             raise CorruptError(f"{size} bytes at address {address:#x} are in no segment of the file")
         return segment
 
+    def keep(self, start: int, end: int) -> bytes | None:
+        """Read [start, end) and keep it, as many small reads will be made there; None if it is large.
+
+        One range at a time. Raises as `read` does.
+        """
+        if end - start > _MAX_KEPT:
+            return None
+        if (start, end) != (self._kept_at, self._kept_at + len(self._kept)):
+            self._kept = self.read(start, end - start)
+            self._kept_at = start
+        return self._kept
+
     def read(self, address: int, size: int) -> bytes:
         """`size` bytes as they are in memory after relocation.
 
         Raises CorruptError if they are not all in one segment, LimitError if too much of this file was read.
         """
+        at = address - self._kept_at
+        if at >= 0 and 0 <= size <= len(self._kept) - at:
+            self._work(size)
+            return self._kept[at : at + size]
         return self._read(self._holder(address, size), address, size)
 
     def read_up_to(self, address: int, size: int) -> bytes:
         """`size` bytes as `read` gives them, or what is left of the segment. Raises as `read` does."""
+        at = address - self._kept_at
+        if at >= 0 and 0 <= size <= len(self._kept) - at:
+            self._work(size)
+            return self._kept[at : at + size]
         segment = self.segment(address)
         if segment is None:
             raise CorruptError(f"address {address:#x} is in no segment of the file")
         return self._read(segment, address, min(size, segment.end - address))
 
-    def _read(self, segment: Segment, address: int, size: int) -> bytes:
+    def _work(self, size: int) -> None:
         self._work_left -= _READ_COST + size
         if self._work_left < 0:
             raise LimitError("is too large or too tangled to be read; was it made to mislead?")
+
+    def _read(self, segment: Segment, address: int, size: int) -> bytes:
+        self._work(size)
         data = self.source.read(address - segment.address + segment.offset, size)
         return self._relocations.apply(data, address) if self._relocations is not None else data
 

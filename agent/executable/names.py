@@ -15,6 +15,7 @@ class TypeNames:
         self._image = image
         self._module = module
         self._names: dict[int, str | None] = {}
+        image.keep(module.types, module.etypes)
 
     def at(self, address: int) -> str | None:
         """Return the name of the type described at `address`, or None if no descriptor is there."""

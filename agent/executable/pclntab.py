@@ -24,7 +24,7 @@ _VENDOR = b"vendor/"
 
 _MAX_COPIES = 64
 _MAX_NAME_COUNT = 4 << 20
-_PART = 1 << 20
+_PART = 1 << 16
 """Bytes of names looked at together."""
 _BATCH = 8192
 _MAX_SPAN = 32 << 20
@@ -122,17 +122,20 @@ def _name_offsets(image: Image, table: Pclntab, names: Collection[str]) -> dict[
     times.
     """
     wanted = {name.encode(): name for name in names if name}
+    own_names = frozenset(wanted)
     data = image.read(table.names, table.names_end - table.names)
-    if data.count(0) > _MAX_NAME_COUNT:
-        raise LimitError("lists more function names than any real program")
     found: dict[int, tuple[str, str]] = {}
-    start = 0
+    start = count = 0
     while start < len(data):
         end = data.rfind(b"\0", start, start + _PART) + 1 or len(data)
         part = data[start:end]
         here = part.split(b"\0")
-        hits = [index for index, name in enumerate(here) if name in wanted]
-        if hits:
+        count += len(here)
+        if count > _MAX_NAME_COUNT:
+            raise LimitError("lists more function names than any real program")
+        # Whether there is one is told without a step of Python for each name.
+        if not own_names.isdisjoint(here):
+            hits = [index for index, name in enumerate(here) if name in own_names]
             # A NUL before each but the first.
             ends = list(accumulate(map(len, here), initial=0))
             found.update((start + ends[index] + index, (wanted[here[index]],) * 2) for index in hits)

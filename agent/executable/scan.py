@@ -20,8 +20,6 @@ _TABLE = bytes(value & 31 in _KINDS for value in range(256))
 
 _MAX_CANDIDATES = 3 << 16
 _MAX_NAME = 1 << 10
-_MAX_LOADED = 32 << 20
-"""Types up to this size are kept in memory (the largest seen have 19 MB); of larger ones, names are read one by one."""
 
 
 class TypeScan:
@@ -64,9 +62,9 @@ class TypeScan:
     def _scan(self) -> None:
         """Find the candidates, as offsets from `types`."""
         found = {kind: array("Q") for kind in _KINDS}
-        if self._size <= _MAX_LOADED:
-            self._data = self._image.read(self._types, self._size)
         end = self._types + self._size
+        # Of more than is kept, names are read one by one.
+        self._data = self._image.keep(self._types, end)
         for address, chunk in self._image.chunks(self._types, end, rtti.TYPE_SIZE - 8):
             hits = chunk[_KIND_AT::8].translate(_TABLE)
             at = 8 * hits.find(1)

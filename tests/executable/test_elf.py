@@ -98,6 +98,25 @@ def test_reading_outside_is_an_error() -> None:
                 image.read(address, size)
 
 
+@pytest.mark.parametrize("mode", ["stripped", "pie-empty-targets"])
+def test_what_is_kept_is_read_as_before(mode: str) -> None:
+    with Source(str(golang.build("allstd", mode=mode, tags=["small"]))) as source:
+        image, other = Image(source), Image(source)
+        whole = next(segment for segment in image.segments if segment.writable)
+        start, end = whole.address + whole.size // 4 & ~7, whole.end - whole.size // 4 & ~7
+        assert image.keep(start, end) == other.read(start, end - start)
+        for at in range(start - 16, end - 8, max(8, (end - start) // 999 & ~7)):
+            assert image.read(at, 24) == other.read(at, 24)
+            assert image.read_up_to(at, 64) == other.read_up_to(at, 64)
+        assert image.read_up_to(whole.end - 5, 64) == other.read(whole.end - 5, 5)
+        # A second range takes the place of the first, one that is too large of none.
+        assert image.keep(whole.address, start) == other.read(whole.address, start - whole.address)
+        assert image.keep(start, start + (64 << 20)) is None
+        assert image.read(start - 8, 16) == other.read(start - 8, 16)
+        with pytest.raises(CorruptError):
+            image.keep(whole.address, whole.end + 1)
+
+
 def test_find_crosses_chunks(tmp_path: Path) -> None:
     data = bytearray(golang.build("allstd", tags=["small"]).read_bytes())
     with Source(str(golang.build("allstd", tags=["small"]))) as source:
