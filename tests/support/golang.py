@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+from agent.paths import architecture
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 APPS = REPOSITORY / "tests" / "apps"
 BUILD = REPOSITORY / "build" / "apps"
@@ -25,6 +27,9 @@ VERSIONS = ("1.19.13", "1.20.14", "1.21.13", "1.22.12", "1.23.12", "1.24.13", "1
 """A release of each minor version that is supported, oldest first."""
 
 NEWEST = VERSIONS[-1]
+
+ARCH = architecture()
+"""Of this machine, by Go's name."""
 
 LINK_MODES: dict[str, tuple[list[str], list[str]]] = {
     "plain": ([], []),
@@ -77,7 +82,7 @@ def go_command() -> str:
     raise FileNotFoundError("no go command found; run `make setup`")
 
 
-def environment(go: str = NEWEST, *, arch: str = "amd64", cgo: bool = False) -> dict[str, str]:
+def environment(go: str = NEWEST, *, arch: str = ARCH, cgo: bool = False) -> dict[str, str]:
     """The environment in which the go command is release `go` and builds for `arch`."""
     return os.environ | {
         "GOTOOLCHAIN": f"go{go}",
@@ -101,7 +106,7 @@ def build(
     app: Path | str,
     *,
     go: str = NEWEST,
-    arch: str = "amd64",
+    arch: str = ARCH,
     mode: str = "stripped",
     cgo: bool = False,
     tags: Sequence[str] = (),

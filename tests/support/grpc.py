@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.daemon import TIMEOUT
-from tests.support.golang import NEWEST, build
+from tests.support.golang import ARCH, NEWEST, build
 from tests.support.modules import with_versions
 
 RELEASES = {
@@ -40,7 +40,7 @@ _X_NET = "0.40.0"
 """Of golang.org/x/net, for releases of grpc from before go.mod."""
 
 
-def program(release: str = NEWEST_GRPC) -> Path:
+def program(release: str = NEWEST_GRPC, *, arch: str = ARCH) -> Path:
     """The program, stripped, with a release of grpc."""
     go = RELEASES[release]
     number = tuple(map(int, release.split(".")))[:2]
@@ -48,7 +48,7 @@ def program(release: str = NEWEST_GRPC) -> Path:
     if number < _OLD:
         versions["golang.org/x/net"] = _X_NET
     source = with_versions("grpc", versions, go=go)
-    return build(source, go=go, tags=["grpc_old"] if number < _OLD else [])
+    return build(source, go=go, arch=arch, tags=["grpc_old"] if number < _OLD else [])
 
 
 @dataclass

@@ -17,7 +17,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.support.calls import number_in
 from tests.support.daemon import attributes
-from tests.support.golang import BUILD, NEWEST, build
+from tests.support.golang import ARCH, BUILD, NEWEST, build
 from tests.support.modules import with_versions
 
 _PQ, _PGX, _MYSQL = "github.com/lib/pq", "github.com/jackc/pgx/v5", "github.com/go-sql-driver/mysql"
@@ -41,14 +41,14 @@ DRIVERS = {
 _COLUMN = re.compile(r"\bq_(\d+)\b")
 
 
-def program(go: str = NEWEST, *, only_pgx: bool = False) -> Path:
+def program(go: str = NEWEST, *, only_pgx: bool = False, arch: str = ARCH) -> Path:
     """The program, stripped, with all drivers or with pgx only.
 
     SQLite, which takes a minute to be compiled, is among them by the newest Go only.
     """
     source = with_versions("databases", RELEASES[go], go=go)
     tags = ["only_pgx"] if only_pgx else ["sqlite"] if go == NEWEST else []
-    return build(source, go=go, tags=tags)
+    return build(source, go=go, arch=arch, tags=tags)
 
 
 @dataclass

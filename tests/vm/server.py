@@ -29,7 +29,7 @@ from tests.support.comparison import compare
 from tests.support.daemon import Daemon, eventually, running
 from tests.support.golang import NEWEST, build
 from tests.support.http import Server, expects_span, send, serving
-from tests.vm import check, grpc_calls, injection
+from tests.vm import check, grpc_calls, injection, libraries
 from tests.vm.complaints import told
 
 OLDEST = "1.19.13"
@@ -62,6 +62,8 @@ def prepare(arch: str) -> None:
     injection.prepare(arch)
     if arch == "amd64":
         grpc_calls.prepare()
+    else:
+        libraries.prepare(arch)
     build("http_client", go=NEWEST, arch=arch)
     for release in RELEASES:
         build("http_server", go=release, arch=arch)
@@ -82,6 +84,8 @@ def main() -> int:
         print(f"  {combination}: {result}, {time.monotonic() - began:.1f} s")
     if injection.wanted():
         failed += injection.run(requests=INJECTIONS) + grpc_calls.run()
+    if libraries.wanted():
+        failed += libraries.run()
     return 1 if failed + told() else 0
 
 
