@@ -29,5 +29,11 @@ const volatile __u64 library_bit = 0;
 /* Whether spans' contexts leave their process. */
 static __always_inline bool is_context_sent(void)
 {
-	return write_http1 || write_http2 || write_grpc || join_connections;
+	return write_http1 || write_http2 || write_grpc || write_kafka || join_connections;
+}
+
+/* Whether others than HTTP clients send them on, who take a context as it is (unread_context.h). */
+static __always_inline bool is_context_sent_as_it_is(void)
+{
+	return write_grpc || write_kafka;
 }

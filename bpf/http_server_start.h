@@ -141,7 +141,7 @@ static __always_inline struct http_server_request *server_start(struct pt_regs *
 			entry->recorded = false;
 	}
 	goroutine->depth = 0;
-	if (hit->process->sampler == SAMPLER_ALWAYS_OFF && !write_grpc) {
+	if (hit->process->sampler == SAMPLER_ALWAYS_OFF && !is_context_sent_as_it_is()) {
 		server_start_unread(hit, goroutine, fields, request);
 		return NULL;
 	}

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from tests.support.golang import NEWEST, build
+from tests.support.golang import ARCH, NEWEST, build
 from tests.support.modules import with_versions
 
 RELEASES = {
@@ -29,10 +31,11 @@ RELEASES = {
 NEWEST_KAFKA_GO = "0.4.51"
 
 
-def program(release: str = NEWEST_KAFKA_GO) -> Path:
+def program(release: str = NEWEST_KAFKA_GO, *, arch: str = ARCH) -> Path:
     """The program, stripped, with a release of kafka-go."""
     go = RELEASES[release]
-    return build(with_versions("kafka_go", {"github.com/segmentio/kafka-go": release}, go=go), go=go)
+    source = with_versions("kafka_go", {"github.com/segmentio/kafka-go": release}, go=go)
+    return build(source, go=go, arch=arch)
 
 
 @dataclass
@@ -71,7 +74,9 @@ class App:
         offsets: list[int] = answer["offsets"]
         return offsets
 
-    def get(self, paths: Sequence[str], *, connections: int = 1) -> list[tuple[int, str]]:
+    def get(
+        self, paths: Sequence[str], *, connections: int = 1, headers: Mapping[str, str] = MappingProxyType({})
+    ) -> list[tuple[int, str]]:
         """Ask its HTTP server for pages, over connections that are kept alive; gives statuses and bodies."""
         answers: list[tuple[int, str]] = []
         waiting = list(reversed(paths))
@@ -83,7 +88,7 @@ class App:
                     path = waiting.pop()
                 except IndexError:
                     break
-                connection.request("GET", path)
+                connection.request("GET", path, headers=dict(headers))
                 answer = connection.getresponse()
                 answers.append((answer.status, answer.read().decode()))
             connection.close()
@@ -98,10 +103,16 @@ class App:
 
 
 @contextmanager
-def running_app(path: Path, broker: str) -> Iterator[App]:
-    """Run the program until the block ends."""
+def running_app(
+    path: Path, broker: str, *, environ: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[App]:
+    """Run the program until the block ends; `environ` is added to ours."""
     with subprocess.Popen(
-        [path, broker], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [path, broker],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environ},
     ) as process:
         assert process.stdout is not None
         try:

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
@@ -41,6 +42,7 @@ def main() -> int:
     add("--messages", type=int, default=600, help="of a storm (default: %(default)s)")
     add("--concurrency", type=int, default=32, help="calls of a storm at a time (default: %(default)s)")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="setting of the agent")
+    add("--arch", choices=kernels.ARCHITECTURES, default="amd64", help="of the guest (default: %(default)s)")
     add("--kernel", choices=kernels.NAMES, default="6.1", help="of the guest (default: %(default)s)")
     add("--timeout", type=float, default=540, help="seconds that the guest may take (default: %(default)g)")
     add("--inside", type=int, metavar="PORT", help=argparse.SUPPRESS)
@@ -51,8 +53,8 @@ def main() -> int:
             failed = run(releases, options.inside, options.messages, options.concurrency, options.set)
         return 1 if failed + told() else 0
     for release in releases:
-        program(release)
-    kernel = kernels.fetch(options.kernel, "amd64")
+        program(release, arch=options.arch)
+    kernel = kernels.fetch(options.kernel, options.arch)
     command = ["python", "-m", "tests.vm.kafka_messages", *sys.argv[1:]]
     with kafka.running() as broker:
         result = guest.run(
@@ -128,7 +130,30 @@ def _run(daemon: Daemon, release: str, address: str, messages: int, concurrency:
         assert not answer["error"], answer
         sent = messages - tally["own"] - tally["compressed"]
         assert tally["carried"] > sent * 2 / 3, tally
-    return f"{joined} messages one trace each; storm {tally}"
+    unsampled = _unsampled(daemon, path, address, f"unsampled-{release}")
+    return f"{joined} messages one trace each; {unsampled} of traces that are not sampled; storm {tally}"
+
+
+def _unsampled(daemon: Daemon, path: Path, address: str, name: str) -> int:
+    """Send messages for requests of which none is sampled: each carries the ids that came with its request."""
+    wanted = {f"id-{number}": _OWN.format(number) for number in range(1, 6)}
+    with running_app(path, address, environ={"OTEL_TRACES_SAMPLER": "always_off"}) as app:
+        topic = app.topic(name)
+        for id_, traceparent in wanted.items():
+            for how in ("", "goroutine"):
+                answers = app.get(
+                    [f"/produce?topic={topic}&id={id_}&how={how}"], headers={"traceparent": traceparent}
+                )
+                assert [status for status, _ in answers] == [200], answers
+        answer = app.do("consume", how="read", topic=topic, count=2 * len(wanted))
+        assert not answer["error"], answer
+        assert not daemon.spans_of(app.pid)
+    for received in answer["messages"]:
+        carried = [value for header, value in received["headers"] or [] if header == "traceparent"]
+        trace_id = wanted[received["key"]].split("-")[1]
+        assert [one.split("-")[1] for one in carried] == [trace_id], received
+        assert [one.split("-")[3] for one in carried] == ["00"], received
+    return len(answer["messages"])
 
 
 def _traces(daemon: Daemon, app: App, name: str) -> int:
