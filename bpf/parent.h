@@ -83,6 +83,9 @@ __noinline __u64 context_step(__u64 process, __u64 goid, __u64 context, __u64 ch
 		owner_key.goid = known->goid;
 		owner = bpf_map_lookup_elem(&goroutines, &owner_key);
 		if (known->whose != CONTEXT_OF_CONNECTION) {
+			/* The connection's present request may have its context where an earlier one had it. */
+			if (owner && is_context_of_request(goroutine, owner, known->goid, context))
+				return CONTEXT_FOUND;
 			if ((owner && span_is_open(owner, &known->trace)) ||
 			    (context_is_same(known, &parent) && !is_of_closed_connection(process, known))) {
 				goroutine->found = known->trace;
