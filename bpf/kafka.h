@@ -25,9 +25,10 @@ struct kafka_link {
 struct kafka_producer_record {
 	struct record_header header;
 	__s64 offset; /* of the first message; OFFSET_UNKNOWN */
-	__u32 messages; /* of the call */
+	__u64 begun; /* when a batch was, Unix time, ns; 0: the span is that of a call, which began with it */
+	__u32 messages; /* of the call, or of the batch */
 	__s32 partition; /* PARTITION_UNKNOWN, PARTITION_SEVERAL */
-	__u8 failed; /* the call returned an error */
+	__u8 failed; /* the call returned an error, or the batch came to one */
 	__u8 tombstone; /* one message, without a value */
 	__u8 links; /* of `link` */
 	struct go_error error;

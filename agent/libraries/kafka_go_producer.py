@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.libraries.library import Feature, Library, Probe
+from agent.libraries.library import ARGUMENT, Feature, Library, Probe
 from agent.spans.kafka_producer import kafka_producer_encoder
 from agent.spans.resource import SCHEMA_URL
 
@@ -16,6 +16,13 @@ MESSAGE_CONTEXT = (
 """Where a message carries the context of whoever made it."""
 
 _WRITE = f"{KAFKA_GO}.(*Writer).WriteMessages"
+_SEND = f"{KAFKA_GO}.(*partitionWriter).writeBatch"
+_SEND_BEFORE = f"{KAFKA_GO}.(*Writer).writeBatch"
+"""The same up to 0.4.17."""
+
+_AGAIN = (f"{KAFKA_GO}.isTemporary", f"{KAFKA_GO}.isTransientNetworkError")
+_UNDELIVERED = "what an Async Writer can't deliver"
+_BATCH = tuple(f"{KAFKA_GO}.{name}" for name in ("Writer.Async", "writeBatch.msgs", "writeBatch.time.wall"))
 _WRITE_BY_CONNECTION = f"{KAFKA_GO}.(*Conn).writeCompressedMessages"
 
 KAFKA_GO_PRODUCER = Library(
@@ -44,6 +51,21 @@ KAFKA_GO_PRODUCER = Library(
             at="return",
             gives="the end of what a Conn writes",
         ),
+        Probe(
+            program="kafka_go_attempt_failed",
+            symbols=(_SEND,),
+            at="call",
+            calls=(_AGAIN[0],),
+            gives=_UNDELIVERED,
+        ),
+        Probe(program="kafka_go_batch_over", symbols=_AGAIN, at="return", gives=_UNDELIVERED),
+        Probe(
+            program="kafka_go_batch_over",
+            symbols=(_SEND_BEFORE,),
+            at="call",
+            calls=("runtime.closechan",),
+            gives=_UNDELIVERED,
+        ),
     ),
     features=(
         Feature(what="which calls return", fields=(("runtime.g.stack.hi",),), required=True),
@@ -66,6 +88,33 @@ KAFKA_GO_PRODUCER = Library(
             what="messaging.destination.partition.id of what a Writer sends",
             fields=((f"{KAFKA_GO}.partitionWriter.meta.partition",),),
             of="kafka_go_write_partition",
+        ),
+        Feature(
+            what=_UNDELIVERED,
+            fields=(
+                (
+                    *_BATCH,
+                    f"{KAFKA_GO}.Writer.MaxAttempts",
+                    f"{KAFKA_GO}.partitionWriter.w",
+                    f"{_SEND}{ARGUMENT}1",
+                    f"{_SEND}{ARGUMENT}2",
+                ),
+            ),
+            of="kafka_go_attempt_failed",
+        ),
+        Feature(
+            what=_UNDELIVERED,
+            fields=tuple(
+                (
+                    *_BATCH,
+                    f"{KAFKA_GO}.writeBatch.err",
+                    f"{KAFKA_GO}.writeBatch.done",
+                    f"{_SEND_BEFORE}{ARGUMENT}1",
+                    f"{_SEND_BEFORE}{ARGUMENT}{number}",
+                )
+                for number in (5, 3)
+            ),
+            of=_SEND_BEFORE,
         ),
         Feature(
             what="messaging.destination.name, messaging.client.id of what a Conn writes",

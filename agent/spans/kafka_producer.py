@@ -17,13 +17,16 @@ _NUMBERS = ("messages", "partition", "failed", "error.number")
 
 def kafka_producer_encoder(record: Format) -> Encoder:
     """Make the encoder of `struct kafka_producer_record` (bpf/kafka.h)."""
-    reader = KafkaRecord(record, _TEXTS, _NUMBERS, ("tombstone", "messages"))
+    reader = KafkaRecord(record, _TEXTS, _NUMBERS, ("tombstone", "begun", "header.end"))
 
     def encode(record: bytes, clock: int) -> bytes:
-        begun, span, (tombstone, _) = reader.begin(record, clock, _template)
+        encoded, span, (tombstone, begun, end) = reader.begin(record, clock, _template)
+        if begun:
+            # Takes the place of the header's, which was encoded before it.
+            span.start_time_unix_nano = min(begun, end + clock)
         if tombstone:
             span.attributes.add(key="messaging.kafka.message.tombstone").value.bool_value = True
-        return begun + span.SerializeToString()
+        return encoded + span.SerializeToString()
 
     return encode
 

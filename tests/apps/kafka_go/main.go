@@ -22,6 +22,9 @@ type Command struct {
 	Cancel     int       `json:"cancel"`   // ms after which it is cancelled; 0: never
 	Brokers    []string  `json:"brokers"`  // others than the program's own
 	Client     string    `json:"client"`   // a client id
+	Bytes      int64     `json:"bytes"`    // that a Writer may put into a batch; 0: its default
+	Attempts   int       `json:"attempts"` // of a Writer to send a batch; 0: one
+	Timeout    int       `json:"timeout"`  // ms for each; 0: the Writer's default
 }
 
 // Message is one to send, or one that was received.
@@ -57,6 +60,13 @@ func run(command Command) (answer Answer) {
 		answer.Offsets, err = lastOffsets(command.Topic)
 	case "produce":
 		err = produce(command)
+	case "keep":
+		kept = newWriter(command)
+		err = send(command)
+	case "send":
+		err = send(command)
+	case "close":
+		err = kept.Close()
 	case "write":
 		err = writeByConn(command)
 	case "consume":

@@ -40,9 +40,14 @@ func newWriter(command Command) *kafka.Writer {
 		BatchTimeout: 10 * time.Millisecond,
 		RequiredAcks: kafka.RequireAll,
 		MaxAttempts:  1,
+		BatchBytes:   command.Bytes,
+		WriteTimeout: time.Duration(command.Timeout) * time.Millisecond,
 		Async:        command.How == "async",
 		// One of its own knows of topics that were made a moment ago.
 		Transport: &kafka.Transport{ClientID: command.Client},
+	}
+	if command.Attempts > 0 {
+		writer.MaxAttempts = command.Attempts
 	}
 	if command.How == "hash" {
 		writer.Balancer = &kafka.Hash{}
@@ -85,6 +90,16 @@ func produce(command Command) error {
 		}
 	}
 	return nil
+}
+
+// A Writer that stays open from command to command.
+var kept *kafka.Writer
+
+// send sends messages by that, all by one call.
+func send(command Command) error {
+	ctx, cancel := command.context()
+	defer cancel()
+	return kept.WriteMessages(ctx, outgoing(command.Messages)...)
 }
 
 func dialLeader(topic string, partition int, client string) (*kafka.Conn, error) {
