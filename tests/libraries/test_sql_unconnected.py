@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -150,3 +151,32 @@ def test_no_connection_in_time(go: str, only_pgx: bool, servers: dict[str, Serve
             number, said = app.ask("outdated", driver)
             assert said == ""
             assert [one.status.code for one in told(daemon, app, number)] == [Status.STATUS_CODE_UNSET] * 5
+
+
+def test_pgx_is_turned_off_while_the_agent_runs(servers: dict[str, Server], tmp_path: Path) -> None:
+    """Then database/sql has all of its probes, and not only those for what gets no connection; and back."""
+    path = config(tmp_path)
+
+    def disable(names: str, times: int) -> None:
+        text = path.read_text().partition("[libraries]")[0]
+        path.write_text(f"{text}[libraries]\ndisabled = {names}\n")
+        own.process.send_signal(signal.SIGHUP)
+        eventually(lambda: reloads() == times, "the reload is told")
+
+    def reloads() -> int:
+        return sum(one.get("message", "").startswith("the configuration ") for one in own.messages)
+
+    with (
+        running(config=path) as own,
+        traced(own, program(only_pgx=True), {"pgx": servers["postgresql"].dsn("pgx")}) as app,
+    ):
+        assert app.ask("setup", "pgx")[1] == ""
+        for times, names in enumerate(('["pgx"]', "[]"), 1):
+            disable(names, times)
+            number, error = app.ask("query", "pgx")
+            assert error == ""
+            (span,) = told(own, app, number)
+            assert span.name == "SELECT items"
+            number, error = app.ask("done", "pgx")
+            (span,) = told(own, app, number)
+            assert attributes(span)["error.type"] == "canceled", error
