@@ -35,8 +35,8 @@ WITHOUT_TABLE = (
     "modernc.org/sqlite.",
     "github.com/godror/godror.",
 )
-"""Where fields are that only type information tells: a module that is used by commits, one that takes minutes to
-compile, and one that takes a C compiler; a field of each (docs/offsets.md).
+"""Where fields are that only type information tells: a module that is used by commits, one that takes too much
+disk, and one that takes a C compiler; a field of each (docs/offsets.md).
 """
 
 
