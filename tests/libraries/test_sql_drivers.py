@@ -35,6 +35,16 @@ ASKED: tuple[tuple[str, dict[str, Any], dict[str, object]], ...] = (
         {"error.type": "60", "db.collection.name": "missing"},
     ),
     (
+        "clickhouse native",
+        {"exec": "OPTIMIZE TABLE items"},
+        {"server.address": "127.0.0.1", "db.namespace": "shop"},
+    ),
+    (
+        "clickhouse native",
+        {"query": "SELECT id FROM missing"},
+        {"error.type": "60", "server.address": "127.0.0.1", "db.namespace": "shop"},
+    ),
+    (
         "mssql",
         {"query": "SELECT TOP 1 [id] FROM [items]", "args": [{}]},
         {
@@ -54,6 +64,7 @@ SYSTEMS = {
     "sqlite3": "sqlite",
     "wrapped": "sqlite",
     "clickhouse": "clickhouse",
+    "clickhouse native": "clickhouse",
     "mssql": "microsoft.sql_server",
     "godror": "oracle.db",
     "failing": "other_sql",

@@ -22,12 +22,13 @@ type Asked struct {
 func main() {
 	databases := map[string]*sql.DB{}
 	for name, open := range map[string]func() (*sql.DB, error){
-		"clickhouse": clickHouse,
-		"failing":    failing,
-		"godror":     oracle,
-		"mssql":      sqlServer,
-		"sqlite3":    sqlite,
-		"wrapped":    wrapped,
+		"clickhouse":        clickHouse,
+		"clickhouse native": clickHouseNative,
+		"failing":           failing,
+		"godror":            oracle,
+		"mssql":             sqlServer,
+		"sqlite3":           sqlite,
+		"wrapped":           wrapped,
 	} {
 		db, err := open()
 		if err != nil {
