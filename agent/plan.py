@@ -344,6 +344,8 @@ def _places(
                     places += executable.call_places(function, callees)
                 case "work":
                     places.append(executable.work_place(function))
+                case "tail":
+                    places += executable.tail_places(function)
                 case "failure":
                     places += executable.failure_places(function, callees)
                 case "after":

@@ -97,6 +97,7 @@ static __always_inline int start(struct hit *hit, enum sql_operation operation, 
 		return 0;
 	}
 	entry->error_is_ours = 0;
+	entry->unconnected = 0;
 	sql_record_begin(&entry->record, operation);
 	text_append(&entry->record, SQL_RECORD_MAX, &entry->record.query, query, SQL_QUERY_MAX);
 	if (go_read_field(&connection, sizeof(connection), driver_connection, go->connection))
@@ -417,7 +418,7 @@ int sql_unconnected(struct pt_regs *ctx)
 	operation = asked_read(&asked, &error, ctx, &hit, go);
 	common = bpf_map_lookup_elem(&sql_layouts, &hit.process->slot);
 	goroutine = goroutine_find_or_add(&hit);
-	if (!common || !goroutine || is_tried_again(error) || (operation == SQL_BEGIN && !sql_transactions))
+	if (!common || !goroutine || (operation == SQL_BEGIN && !sql_transactions))
 		return 0;
 	span = span_push_outermost(&hit, goroutine, sql_record_kind, asked.context, 0);
 	if (!span)
@@ -428,9 +429,36 @@ int sql_unconnected(struct pt_regs *ctx)
 		text_append(&entry->record, SQL_RECORD_MAX, &entry->record.query, &asked.query, SQL_QUERY_MAX);
 		append_database(&hit, &entry->record, go, common, asked.db, error);
 		sql_error(&hit, &key, entry, common, error);
-		sql_submit(ctx, &hit, span, entry);
+		/* Conn gives up when all has been tried; the others may be the last attempt, or not. */
+		entry->unconnected = operation != SQL_CONNECT && is_tried_again(error) ? bpf_ktime_get_ns() : 0;
+		entry->span = *span;
+		if (!entry->unconnected)
+			sql_submit(ctx, &hit, span, entry);
 	}
 	span_pop(goroutine, span);
+	return 0;
+}
+
+#define ATTEMPT_NS 10000000 /* between the end of an attempt and that of the attempts */
+
+/* func (db *DB) retry(fn func(strategy connReuseStrategy) error) error: it returns what its last attempt has. */
+SEC("uprobe/database/sql.(*DB).retry")
+int sql_attempts_over(struct pt_regs *ctx)
+{
+	struct go_interface error = {GO_ARG_1(ctx), GO_ARG_2(ctx)};
+	struct sql_request *entry;
+	struct sql_key key;
+	struct hit hit;
+
+	if (!hit_identify_sampled(&hit, ctx) || !is_tried_again(error))
+		return 0;
+	key = request_key(&hit);
+	entry = bpf_map_lookup_elem(&sql_requests, &key);
+	/* Where the last attempt got a connection, that is no more in the entry. */
+	if (entry && bpf_ktime_get_ns() - entry->unconnected < ATTEMPT_NS) {
+		entry->unconnected = 0;
+		sql_submit(ctx, &hit, &entry->span, entry);
+	}
 	return 0;
 }
 

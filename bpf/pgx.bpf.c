@@ -76,6 +76,7 @@ static __always_inline struct sql_request *start(struct hit *hit, struct pt_regs
 		return NULL;
 	if (!((*span)->context.flags & TRACE_FLAG_SAMPLED))
 		return entry;
+	entry->unconnected = 0;
 	sql_record_begin(&entry->record, operation);
 	text_append(&entry->record, SQL_RECORD_MAX, &entry->record.query, query, SQL_QUERY_MAX);
 	sql_pgx_connection(&entry->record, common, connection);

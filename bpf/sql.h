@@ -86,6 +86,7 @@ struct sql_request {
 	char texts[SQL_TEXTS_MAX];
 	struct span span; /* of a query that is on no goroutine any more */
 	struct go_interface error; /* that was returned, while it is looked into */
+	__u64 unconnected; /* when an attempt got no connection that may be made again, ns; 0: none did */
 	__u8 error_is_ours; /* what is returned in the end does not come from the database */
 	__u8 is_open; /* of a query that is on no goroutine: its end was not seen yet */
 };

@@ -154,7 +154,7 @@ def test_what_another_library_tells_as_well_is_left_to_that() -> None:
     (left,) = (one for one in plan.libraries if one.library.name == "database/sql")
     # But not what never comes to it, for lack of a connection.
     assert left.status is Status.PARTIAL
-    assert {one.at for one in left.probes} == {"failure"}
+    assert {one.at for one in left.probes} == {"failure", "tail"}
     assert [(one.what, one.why) for one in left.off] == [
         ("what gets a connection", "all of it goes through pgx, whose probes tell of it at fewer hits")
     ]

@@ -137,6 +137,11 @@ def call_target(instruction: Instruction) -> int | None:
     return instruction.address + 5 + int.from_bytes(code[1:], "little", signed=True)
 
 
+def is_call(instruction: Instruction) -> bool:
+    """Whether an instruction calls a function, known or not."""
+    return instruction.mnemonic == "call"
+
+
 def jump_targets(body: Sequence[Instruction]) -> frozenset[int]:
     """Where the direct jumps of a body lead to."""
     jumps = (jump(instruction) for instruction in body if instruction.mnemonic[0] == "j")

@@ -116,6 +116,12 @@ def call_target(instruction: Instruction) -> int | None:
     return instruction.address + 4 * (field - (field >> 25 << 26))
 
 
+def is_call(instruction: Instruction) -> bool:
+    """Whether an instruction calls a function, known or not: bl and blr."""
+    word: int = struct.unpack("<I", instruction.code)[0]
+    return word & 0xFC000000 == 0x94000000 or word & 0xFFFFFC1F == 0xD63F0000
+
+
 def jump_targets(body: Sequence[Instruction]) -> frozenset[int]:
     """Where the direct jumps of a body lead to."""
     jumps = (jump(instruction) for instruction in body)

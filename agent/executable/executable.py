@@ -225,6 +225,11 @@ class Executable:
         return self._body(function).failures({one.address for one in callees})
 
     @_naming
+    def tail_places(self, function: Function) -> tuple[Place, ...]:
+        """Where to probe that a function returns what its last call has. Raises NoPlaceError if it can't be decoded."""
+        return self._body(function).tails()
+
+    @_naming
     def kept_arguments(self, function: Function) -> Mapping[int, int]:
         """Where a function keeps its arguments. See Body.kept_arguments. Raises NoPlaceError if it can't be decoded."""
         return self._body(function).kept_arguments()

@@ -43,9 +43,10 @@ _GIVING_UP = 12
 """How many it may have that returns somebody else's error: that has to be moved to other registers."""
 
 
-At = Literal["entry", "return", "call", "after", "work", "failure"]
+At = Literal["entry", "return", "call", "after", "work", "failure", "tail"]
 """When a probe runs: when a function is called or returns; when it calls another one, or has the results of that; when
-it gives up because of those; or when it goes on behind a first test that may let it return at once.
+it gives up because of those; when it returns those of its last call as they are; or when it goes on behind a first test
+that may let it return at once.
 """
 
 
@@ -208,6 +209,27 @@ class Body:
             if not keeps:
                 return None
         return None
+
+    def tails(self) -> tuple[Place, ...]:
+        """Where to probe that the function returns what another one has returned: the returns to which no other way
+        leads than that straight from behind a call.
+        """
+        jumped_to = self._architecture.jump_targets(self._instructions)
+        places: list[Place] = []
+        for index, call in enumerate(self._instructions):
+            if not self._architecture.is_call(call):
+                continue
+            way = self._instructions[index + 1 : index + 1 + _GIVING_UP]
+            returns = {one.address for one in self._architecture.returns(way)}
+            for one, goes_on in zip(way, self._architecture.goes_on(way), strict=False):
+                if one.address in jumped_to:
+                    break
+                if one.address in returns:
+                    emulated = self._architecture.is_emulated(one.code)
+                    places.append(self._place(one, "tail", emulated=emulated, once=True))
+                if not goes_on:
+                    break
+        return tuple(places)
 
     def _gives_up(self, start: int) -> bool:
         """Whether the function does nothing from this instruction on, by its index, but return."""

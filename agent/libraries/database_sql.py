@@ -29,7 +29,7 @@ DATABASE_SQL = Library(
         interface="database/sql/driver.Conn",
         types=(f"*{_STDLIB}.Conn",),
         fields=(f"{_STDLIB}.Conn.psRefCounts",),
-        but=("sql_unconnected",),
+        but=("sql_unconnected", "sql_attempts_over"),
     ),
     probes=(
         Probe(
@@ -94,6 +94,13 @@ DATABASE_SQL = Library(
             # Before Go 1.20 it asks for connections in a loop of its own.
             calls=(f"{_DB}.retry",),
             gives="Conn where it gets none",
+        ),
+        # Before Go 1.20 there is no such function.
+        Probe(
+            program="sql_attempts_over",
+            symbols=(f"{_DB}.retry",),
+            at="tail",
+            gives="what gets no connection at the last of several attempts",
         ),
     ),
     features=(

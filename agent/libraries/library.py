@@ -36,8 +36,9 @@ class Probe:
 
     `at` is when it runs. With "call" that is when the function calls one of `calls`, with their arguments; with "after"
     it is when it has their results, or, where its code has no cheap place for that, when they return; with
-    "failure" it is when it gives up because of them, which costs the calls that succeed nothing. With "work" a call
-    that a first test lets return at once is left out where the code allows it.
+    "failure" it is when it gives up because of them, which costs the calls that succeed nothing. With "tail" it
+    is when the function returns what its last call has returned, as it is. With "work" a call that a first test lets
+    return at once is left out where the code allows it.
     """
 
     program: str

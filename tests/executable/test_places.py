@@ -381,6 +381,20 @@ def test_what_does_not_give_up_has_no_such_place(code: str) -> None:
     assert failure(code) == []
 
 
+def tail(code: str, architecture: str = "amd64") -> list[int]:
+    found = body_of(architecture, code).tails()
+    assert {place.at for place in found} <= {"tail"}
+    return [place.address - 0x1000 for place in found]
+
+
+def test_what_another_function_has_returned_is_probed_where_it_is_returned() -> None:
+    assert tail(f"{CALL} 4885c0 7402 5d c3 5d ffd1 5d c3") == [16]  # the second call's, by register
+    assert tail(f"{CALL} 4885c0 7401 c3 ffd1 c3") == [13]
+    # bl 0x2000; cbz x0; blr x2; ret; blr x2; ret
+    assert tail("00040094 600000b4 40003fd6 c0035fd6 40003fd6 c0035fd6", "arm64") == [12, 20]
+    assert tail("ffd1 7402 ffd1 5d c3 ebfb") == []  # it returns by another way as well
+
+
 def kept(code: str, architecture: str = "amd64") -> dict[int, int]:
     return body_of(architecture, code).kept_arguments()
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import signal
+import socket
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +109,35 @@ def test_a_server_that_is_not_there(go: str, daemon: Daemon) -> None:
             check_ways(daemon, app, driver, 1, "connection_refused", go)
 
 
+@pytest.mark.parametrize("go", RELEASES)
+def test_a_server_that_hangs_up(go: str, daemon: Daemon) -> None:
+    """It takes connections, and closes each at once, as what stands before a server does that is not there."""
+    closing = socket.create_server(("127.0.0.1", 0))
+
+    def close() -> None:
+        with suppress(OSError):
+            while True:
+                closing.accept()[0].close()
+
+    threading.Thread(target=close, daemon=True).start()
+    port = closing.getsockname()[1]
+    with traced(daemon, program(go), {driver: dsn(driver, port) for driver in SYSTEMS}) as app:
+        for driver in SYSTEMS:
+            for way in ("query", "update", "commit", "prepared"):
+                number, said = app.ask(way, driver)
+                assert said != ""
+                found = told(daemon, app, number)
+                if go == "1.19.13" and said == "driver: bad connection":
+                    assert found == []
+                    continue
+                (span,) = found
+                error = attributes(span)["error.type"]
+                assert error in ("bad_connection", "connection_closed", "connection_reset"), said
+                check_failure(span, driver, port, error, go)
+    closing.shutdown(socket.SHUT_RDWR)
+    closing.close()
+
+
 def test_where_pgx_tells_of_queries(daemon: Daemon) -> None:
     """In an executable with pgx as its only driver, whose own probes have no part in connecting."""
     with traced(daemon, program(only_pgx=True), {"pgx": dsn("pgx", 1)}) as app:
@@ -144,7 +175,7 @@ def test_no_connection_in_time(go: str, only_pgx: bool, servers: dict[str, Serve
             ):
                 number, said = app.ask(way, driver)
                 assert said.startswith("context "), (way, said)
-                (span,) = told(daemon, app, number)
+                (span,) = told(daemon, app, number) or pytest.fail(f"{driver} {way} {said}")
                 check_failure(span, driver, port, error, go)
                 assert span.name == name
             # What is tried again over another connection has not failed.
