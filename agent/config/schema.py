@@ -83,7 +83,7 @@ class Kernel:
         "How often records are fetched; earlier when the buffer fills.",
     )
     max_in_flight: int = key(
-        4096,
+        3072,
         whole(at_least=64, at_most=1 << 22),
         "Spans that may be open at a time on the whole machine.",
         restart=True,
