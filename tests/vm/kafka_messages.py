@@ -15,8 +15,10 @@ import asyncio
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,12 @@ def main() -> int:
     add = parser.add_argument
     add("release", nargs="*", help=f"which of {', '.join(RELEASES)} (default: the newest)")
     add("--messages", type=int, default=600, help="of a storm (default: %(default)s)")
+    add(
+        "--storms",
+        type=int,
+        default=1,
+        help="one after the other, of so many messages (default: %(default)s)",
+    )
     add("--concurrency", type=int, default=32, help="calls of a storm at a time (default: %(default)s)")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="setting of the agent")
     add("--arch", choices=kernels.ARCHITECTURES, default="amd64", help="of the guest (default: %(default)s)")
@@ -50,7 +58,8 @@ def main() -> int:
     releases = options.release or RELEASES[-1:]
     if options.inside:
         with _forwarded(options.inside):
-            failed = run(releases, options.inside, options.messages, options.concurrency, options.set)
+            storm = Storm(options.storms, options.messages, options.concurrency)
+            failed = run(releases, options.inside, storm, options.set)
         return 1 if failed + told() else 0
     for release in releases:
         program(release, arch=options.arch)
@@ -91,16 +100,23 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     writer.close()
 
 
-def run(
-    releases: Sequence[str], port: int, messages: int, concurrency: int, settings: Sequence[str] = ()
-) -> int:
+@dataclass(frozen=True, slots=True)
+class Storm:
+    """How often so many messages are sent, by so many calls at a time."""
+
+    times: int
+    messages: int
+    concurrency: int
+
+
+def run(releases: Sequence[str], port: int, storm: Storm, settings: Sequence[str] = ()) -> int:
     """Run these releases against a broker, print a line for each, and give how many failed."""
     failed = 0
     with tracing("propagation.kafka=yes", *settings) as daemon:
         for release in releases:
             began = time.monotonic()
             try:
-                result = _run(daemon, release, f"127.0.0.1:{port}", messages, concurrency)
+                result = _run(daemon, release, f"127.0.0.1:{port}", storm)
             except AssertionError as error:
                 failed += 1
                 result = f"FAILED: {error}"
@@ -119,19 +135,24 @@ def run(
     return failed
 
 
-def _run(daemon: Daemon, release: str, address: str, messages: int, concurrency: int) -> str:
+def _run(daemon: Daemon, release: str, address: str, storm: Storm) -> str:
     path = program(release)
     with running_app(path, address) as app:
         eventually(lambda: daemon.traces(str(path)), "the program is traced")
         joined = _traces(daemon, app, f"traces-{release}")
-        topic = app.topic(f"storm-{release}", 3)
-        answer = app.do("storm", topic=topic, count=messages, partitions=concurrency)
-        tally = answer["tally"]
-        assert not answer["error"], answer
-        sent = messages - tally["own"] - tally["compressed"]
+        tally: Counter[str] = Counter()
+        for number in range(storm.times):
+            topic = app.topic(f"storm-{release}-{number}", 3)
+            answer = app.do("storm", topic=topic, count=storm.messages, partitions=storm.concurrency)
+            assert not answer["error"], (answer, number)
+            tally.update(answer["tally"])
+        assert tally["received"] == storm.times * storm.messages, tally
+        sent = tally["received"] - tally["own"] - tally["compressed"]
         assert tally["carried"] > sent * 2 / 3, tally
     unsampled = _unsampled(daemon, path, address, f"unsampled-{release}")
-    return f"{joined} messages one trace each; {unsampled} of traces that are not sampled; storm {tally}"
+    return (
+        f"{joined} messages one trace each; {unsampled} of traces that are not sampled; storm {dict(tally)}"
+    )
 
 
 def _unsampled(daemon: Daemon, path: Path, address: str, name: str) -> int:
