@@ -260,9 +260,8 @@ def _plan_library(
 ) -> LibraryPlan:
     fields = tuple(sorted(_fields(layouts.values(), resolution), key=lambda one: one.field))
     version = _version(library, executable)
-    if library.name in disabled:
-        why = (Off(library.name, disabled[library.name]),)
-        return LibraryPlan(library, version, Status.OFF, (), fields, why, {})
+    if why := disabled.get(library.name) or library.not_on.get(executable.arch):
+        return LibraryPlan(library, version, Status.OFF, (), fields, (Off(library.name, why),), {})
     probes: list[PlannedProbe] = []
     missing: list[tuple[Off, bool]] = []
     for probe in library.probes:

@@ -56,7 +56,7 @@ class Tracer:
         self._closed = False
         self._announcer = Announcer(programs, log)
         self._announcer.refused()
-        self._selection = Selection(config)
+        self._selection = Selection(config, cannot_write=programs.cannot_write)
         self._roster = Roster(programs)
         self._traced = TracedProcesses(self._roster, pipeline, log)
         exec_record = programs.format("process_exec_record")
@@ -150,7 +150,7 @@ class Tracer:
 
         A scan finds what is wanted only now.
         """
-        before, self._selection = self._selection, Selection(config)
+        before, self._selection = self._selection, Selection(config, cannot_write=self._programs.cannot_write)
         self._config = config
         # What new processes are given.
         self._roster.forget_ignored_files()

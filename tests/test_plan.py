@@ -10,6 +10,7 @@ from agent.executable import BuildInfo, Executable
 from agent.kernel import btf
 from agent.kernel.formats import format_of
 from agent.libraries import LIBRARIES, Feature
+from agent.libraries.grpc_propagation import GRPC_PROPAGATION
 from agent.libraries.http2_propagation import HTTP2_PROPAGATION
 from agent.libraries.kafka_go_propagation import KAFKA_GO_PROPAGATION
 from agent.libraries.net_http_server import NET_HTTP_SERVER
@@ -17,7 +18,7 @@ from agent.offsets.resolve import Resolver, Source
 from agent.offsets.table import Listed
 from agent.paths import object_file
 from agent.plan import LibraryPlan, Plan, Status, make_plan
-from tests.support import kafka_go, sql
+from tests.support import grpc, kafka_go, sql
 from tests.support.golang import VERSIONS, build
 
 TYPES = {library.object: btf.read(str(object_file(library.object))) for library in LIBRARIES}
@@ -273,3 +274,12 @@ def test_the_table_may_have_the_geometry_of_a_map(monkeypatch: pytest.MonkeyPatc
     assert "net/http.Header:elem_stride" not in fields
     layout = format_of(TYPES["net_http_server"].struct("header_map_layout"))
     assert layout.unpack(found.layouts["header_map_layout"])["group_key_stride"] == 24
+
+
+@pytest.mark.parametrize(("arch", "on"), [("amd64", True), ("arm64", False)])
+def test_grpc_is_written_into_where_that_can_be(arch: str, on: bool) -> None:
+    with Executable(str(grpc.program(arch=arch))) as executable:
+        plan = make_plan(executable, TYPES, Resolver())
+    (found,) = (one for one in plan.libraries if one.library is GRPC_PROPAGATION)
+    assert (found.status is Status.ON) == bool(found.probes) == on
+    assert [one.why for one in found.off] == ([] if on else [GRPC_PROPAGATION.not_on[arch]])

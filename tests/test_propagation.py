@@ -27,12 +27,12 @@ WRITES = Feature(True, "Trace context can be written into outgoing requests.")
             Propagation(),
             WRITES,
             (
-                "Trace context is written into outgoing HTTP/1 and HTTP/2 requests; where it is not, requests between "
-                "traced processes of this machine are joined by their connections."
+                "Trace context is written into outgoing HTTP/1 and HTTP/2 requests and outgoing gRPC calls; where it "
+                "is not, requests between traced processes of this machine are joined by their connections."
             ),
         ),
         (
-            Propagation(http2=True, connections=False),
+            Propagation(grpc=False, connections=False),
             WRITES,
             (
                 "Trace context is written into outgoing HTTP/1 and HTTP/2 requests; where it is not, no requests are "
@@ -40,7 +40,7 @@ WRITES = Feature(True, "Trace context can be written into outgoing requests.")
             ),
         ),
         (
-            Propagation(http2=False, grpc=True),
+            Propagation(http2=False),
             WRITES,
             (
                 "Trace context is written into outgoing HTTP/1 requests and outgoing gRPC calls; where it is not, "
@@ -48,7 +48,7 @@ WRITES = Feature(True, "Trace context can be written into outgoing requests.")
             ),
         ),
         (
-            Propagation(http2=True, grpc=True, kafka=True),
+            Propagation(kafka=True),
             WRITES,
             (
                 "Trace context is written into outgoing HTTP/1 and HTTP/2 requests, outgoing gRPC calls and messages "
@@ -57,7 +57,7 @@ WRITES = Feature(True, "Trace context can be written into outgoing requests.")
             ),
         ),
         (
-            Propagation(http1=False, http2=False),
+            Propagation(http1=False, http2=False, grpc=False),
             WRITES,
             (
                 "Nothing is written into outgoing requests, as configured; requests between traced processes of this "

@@ -109,7 +109,7 @@ class Propagation:
         True, FLAG, "Write traceparent and tracestate into outgoing HTTP/1 requests.", restart=True
     )
     http2: bool = key(True, FLAG, "Write them into outgoing HTTP/2 requests.", restart=True)
-    grpc: bool = key(False, FLAG, "Write them into outgoing gRPC calls.", restart=True)
+    grpc: bool = key(True, FLAG, "Write them into outgoing gRPC calls.", restart=True)
     kafka: bool = key(
         False,
         FLAG,

@@ -115,16 +115,19 @@ def by_own_environment(choice: Choice, process: Candidate) -> Choice:
 
 
 class Selection:
-    """Decides by the configuration. Processes for which the same rule counts get the same Choice."""
+    """Decides by the configuration. Processes for which the same rule counts get the same Choice.
 
-    def __init__(self, config: Config) -> None:
+    `cannot_write` is why nothing can be written into programs, where that is so.
+    """
+
+    def __init__(self, config: Config, *, cannot_write: str = "") -> None:
         self._config = config
         self._choices = {
             rule: Choice(
                 why="",
                 resource=_resource(config, rule),
                 sampling=_sampling(config, rule),
-                libraries_off=_libraries_off(config, rule),
+                libraries_off=_libraries_off(config, rule, cannot_write),
                 headers=wanted_headers(config.http, rule),
                 sampler_is_given=rule is not None and (rule.sampler, rule.sampler_arg) != (None, None),
             )
@@ -219,7 +222,7 @@ def _resource(config: Config, rule: Rule | None) -> Resources:
     return resource
 
 
-def _libraries_off(config: Config, rule: Rule | None) -> dict[str, str]:
+def _libraries_off(config: Config, rule: Rule | None, cannot_write: str) -> dict[str, str]:
     """Give the libraries that are off, with the reason. A rule that names any replaces both general lists."""
     enabled, disabled = config.libraries.enabled, config.libraries.disabled
     by_disabled, by_enabled = "libraries.disabled", "libraries.enabled"
@@ -233,14 +236,17 @@ def _libraries_off(config: Config, rule: Rule | None) -> dict[str, str]:
         (HTTP1_PROPAGATION, sent.http1, "http1"),
         (HTTP2_PROPAGATION, sent.http2, "http2"),
     ):
-        if not written and not sent.connections:
+        if not sent.connections and (cannot_write or not written):
+            by_configuration = f"it is turned off by propagation.{name} and propagation.connections"
+            off.setdefault(library.name, cannot_write if written else by_configuration)
+    for library, written, name in (
+        (GRPC_PROPAGATION, sent.grpc, "grpc"),
+        (KAFKA_GO_PROPAGATION, sent.kafka, "kafka"),
+    ):
+        if cannot_write or not written:
             off.setdefault(
-                library.name, f"it is turned off by propagation.{name} and propagation.connections"
+                library.name, cannot_write if written else f"it is turned off by propagation.{name}"
             )
-    if not sent.grpc:
-        off.setdefault(GRPC_PROPAGATION.name, "it is turned off by propagation.grpc")
-    if not sent.kafka:
-        off.setdefault(KAFKA_GO_PROPAGATION.name, "it is turned off by propagation.kafka")
     return off
 
 

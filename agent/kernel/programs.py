@@ -73,6 +73,8 @@ class Programs:
     def __init__(self, backend: Backend, process: LoadedObject, loader: _Loader) -> None:
         self.backend = backend
         self.propagation = loader.propagation
+        self.cannot_write = loader.cannot_write
+        """Why nothing can be written into programs; empty where it can."""
         self._loader = loader
         self._waiting: dict[str, Library] = {}
         self.refused: list[Refused] = []
@@ -257,6 +259,8 @@ class _Loader:
     ) -> None:
         self._backend = backend
         self.propagation = propagation
+        refused = features.write_user.sentence.rstrip(".")
+        self.cannot_write = "" if features.write_user else refused[:1].lower() + refused[1:]
         self._ring = settings.buffer is not BufferKind.PERF and bool(features.ring_buffer)
         if settings.buffer is BufferKind.RING and not self._ring:
             raise KernelError(f"kernel.buffer is set to ring, but: {features.ring_buffer.sentence}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent.executable.places import At
@@ -91,7 +91,8 @@ class Library:
     library, and `former_modules` those of its other major versions. `object` is its BPF object: bpf/<object>.bpf.c.
     `records` make spans from each of the object's record structs, by the struct's name. `schema_url` names the
     conventions that its spans follow. Where `only_with` names functions, an executable has to contain one of them.
-    Where there is a `substitute`, it is preferred.
+    Where there is a `substitute`, it is preferred. `not_on` names architectures on which it can't be, each with the
+    reason.
     """
 
     name: str
@@ -104,3 +105,4 @@ class Library:
     schema_url: str = ""
     only_with: tuple[str, ...] = ()
     substitute: Substitute | None = None
+    not_on: Mapping[str, str] = field(default_factory=dict)

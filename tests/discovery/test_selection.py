@@ -201,6 +201,23 @@ def test_libraries_that_no_process_of_a_file_wants() -> None:
     assert libraries_off(off, on) != {}
 
 
+def test_where_nothing_can_be_written_what_only_writes_is_off() -> None:
+    def off(propagation: Propagation) -> dict[str, str]:
+        return Selection(
+            Config(propagation=propagation), cannot_write="the kernel is locked down"
+        ).libraries_off("/x")
+
+    only_write = {"grpc propagation", "kafka-go propagation"}
+    assert off(EVERYWHERE) == dict.fromkeys(only_write, "the kernel is locked down")
+    told = off(Propagation(kafka=False, http1=False, connections=False))
+    assert told == {
+        "HTTP/1 propagation": "it is turned off by propagation.http1 and propagation.connections",
+        "HTTP/2 propagation": "the kernel is locked down",
+        "grpc propagation": "the kernel is locked down",
+        "kafka-go propagation": "it is turned off by propagation.kafka",
+    }
+
+
 def test_disabled_libraries_are_told_with_the_reason() -> None:
     assert disabled_libraries((), ()) == {}
     assert disabled_libraries((LIBRARY,), ()).keys().isdisjoint({LIBRARY})
@@ -230,9 +247,9 @@ def test_what_writes_and_joins_nothing_is_off() -> None:
     def off(propagation: Propagation) -> set[str]:
         return set(Selection(Config(propagation=propagation)).libraries_off("/x"))
 
-    others = {GRPC_PROPAGATION.name, KAFKA_GO_PROPAGATION.name}
-    assert off(Propagation(http1=False, http2=False)) == others
-    assert off(Propagation(http1=False, http2=False, grpc=True)) == {KAFKA_GO_PROPAGATION.name}
-    assert off(Propagation(http1=False, http2=False, grpc=True, kafka=True)) == set()
-    assert off(Propagation(http1=True, http2=False, connections=False)) == {HTTP2_PROPAGATION.name} | others
-    assert off(Propagation(http1=False, http2=True, connections=False)) == {HTTP1_PROPAGATION.name} | others
+    kafka, grpc = {KAFKA_GO_PROPAGATION.name}, {GRPC_PROPAGATION.name}
+    assert off(Propagation(http1=False, http2=False)) == kafka
+    assert off(Propagation(http1=False, http2=False, grpc=False)) == kafka | grpc
+    assert off(Propagation(http1=False, http2=False, kafka=True)) == set()
+    assert off(Propagation(http2=False, connections=False)) == {HTTP2_PROPAGATION.name} | kafka
+    assert off(Propagation(http1=False, connections=False)) == {HTTP1_PROPAGATION.name} | kafka
