@@ -38,6 +38,7 @@ def tracing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tracefs.Tracef
 
 @pytest.fixture(scope="session")
 def found(tracing: tracefs.Tracefs) -> Features:  # noqa: ARG001 (has to be mounted before)
+    features.cache_clear()  # somebody may have asked before it was
     return features()
 
 
