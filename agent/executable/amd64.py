@@ -7,7 +7,7 @@ good_insns_64), emulates a few (branch_setup_xol_ops, push_setup_xol_ops; pushes
 import re
 from collections.abc import Iterator, Sequence
 
-from agent.executable.disassembler import capstone, disassembler, x86
+from agent.executable.disassembler import capstone, details, disassembler, x86
 from agent.executable.errors import NoPlaceError
 from agent.executable.instructions import (
     PROLOGUE,
@@ -150,31 +150,19 @@ def jump_targets(body: Sequence[Instruction]) -> frozenset[int]:
 
 def keeps_results(body: Sequence[Instruction]) -> Iterator[bool]:
     """Say of instructions behind a call whether they go on to the next and leave its results in their registers."""
-    if not body:
-        return
-    for detail in disassembler("amd64", detail=True).disasm(
-        b"".join(one.code for one in body), body[0].address
-    ):
+    for detail in details("amd64", body):
         yield not _leaves(detail) and _HOLDS_NO_RESULT.issuperset(detail.regs_access()[1])
 
 
 def keeps_receiver(body: Sequence[Instruction]) -> Iterator[bool]:
     """Say of instructions whether they go on to the next and leave a function's first argument in its register."""
-    if not body:
-        return
-    for detail in disassembler("amd64", detail=True).disasm(
-        b"".join(one.code for one in body), body[0].address
-    ):
+    for detail in details("amd64", body):
         yield not _leaves(detail) and _RECEIVER.isdisjoint(detail.regs_access()[1])
 
 
 def goes_on(body: Sequence[Instruction]) -> Iterator[bool]:
     """Say of instructions whether they go on to the next in any case, and call nothing."""
-    if not body:
-        return
-    for detail in disassembler("amd64", detail=True).disasm(
-        b"".join(one.code for one in body), body[0].address
-    ):
+    for detail in details("amd64", body):
         yield not _leaves(detail)
 
 
@@ -183,10 +171,7 @@ def kept_arguments(body: Sequence[Instruction]) -> dict[int, int]:
     frame = 0
     stored: dict[int, int] = {}
     gone: set[int] = set()
-    code = b"".join(one.code for one in body[: PROLOGUE + STORES])
-    for detail, one in zip(
-        disassembler("amd64", detail=True).disasm(code, body[0].address), body, strict=False
-    ):
+    for detail, one in zip(details("amd64", body[: PROLOGUE + STORES]), body, strict=False):
         if frame and _leaves(detail):
             break
         written = {detail.reg_name(register) for register in detail.regs_access()[1]}
@@ -247,8 +232,7 @@ def jump(instruction: Instruction) -> Jump | None:
 
 def entry(body: list[Instruction]) -> Entry:
     """Return the best instruction for an entry probe: `PUSHQ BP` behind the stack check, from Go 1.21 on."""
-    code = b"".join(instruction.code for instruction in body[:PROLOGUE])
-    ends = map(_ends_search, disassembler("amd64", detail=True).disasm(code, body[0].address))
+    ends = map(_ends_search, details("amd64", body[:PROLOGUE]))
     return choose_entry(body, jumps=_jumps(body), is_emulated=is_emulated, ends_search=ends)
 
 

@@ -9,7 +9,7 @@ import re
 import struct
 from collections.abc import Iterator, Sequence
 
-from agent.executable.disassembler import capstone, disassembler
+from agent.executable.disassembler import capstone, details, disassembler
 from agent.executable.errors import NoPlaceError
 from agent.executable.instructions import (
     PROLOGUE,
@@ -130,11 +130,7 @@ def jump_targets(body: Sequence[Instruction]) -> frozenset[int]:
 
 def keeps_results(body: Sequence[Instruction]) -> Iterator[bool]:
     """Say of instructions behind a call whether they go on to the next and leave its results in their registers."""
-    if not body:
-        return
-    for detail in disassembler("arm64", detail=True).disasm(
-        b"".join(one.code for one in body), body[0].address
-    ):
+    for detail in details("arm64", body):
         harmless = detail.mnemonic in _HARMLESS or detail.mnemonic in _STORES
         yield detail.mnemonic in _COMPARES or (
             harmless and _HOLDS_NO_RESULT.issuperset(map(detail.reg_name, detail.regs_access()[1]))
@@ -143,11 +139,7 @@ def keeps_results(body: Sequence[Instruction]) -> Iterator[bool]:
 
 def keeps_receiver(body: Sequence[Instruction]) -> Iterator[bool]:
     """Say of instructions whether they go on to the next and leave a function's first argument in its register."""
-    if not body:
-        return
-    for detail in disassembler("arm64", detail=True).disasm(
-        b"".join(one.code for one in body), body[0].address
-    ):
+    for detail in details("arm64", body):
         yield detail.mnemonic in _COMPARES | _STORES or (
             not _leaves(detail) and _RECEIVER.isdisjoint(map(detail.reg_name, detail.regs_access()[1]))
         )
@@ -155,11 +147,7 @@ def keeps_receiver(body: Sequence[Instruction]) -> Iterator[bool]:
 
 def goes_on(body: Sequence[Instruction]) -> Iterator[bool]:
     """Say of instructions whether they go on to the next in any case, and call nothing."""
-    if not body:
-        return
-    for detail in disassembler("arm64", detail=True).disasm(
-        b"".join(one.code for one in body), body[0].address
-    ):
+    for detail in details("arm64", body):
         yield not _leaves(detail)
 
 
@@ -168,8 +156,7 @@ def kept_arguments(body: Sequence[Instruction]) -> dict[int, int]:
     frame = 0
     stored: dict[int, int] = {}
     gone: set[int] = set()
-    code = b"".join(one.code for one in body[: PROLOGUE + STORES])
-    for detail in disassembler("arm64", detail=True).disasm(code, body[0].address):
+    for detail in details("arm64", body[: PROLOGUE + STORES]):
         if frame and _leaves(detail):
             break
         mnemonic, operands = detail.mnemonic, detail.op_str
@@ -247,8 +234,7 @@ def entry(body: list[Instruction]) -> Entry:
     """Return the best instruction for an entry probe: the stack check's `B.LS`, or else the first that is simulated."""
     found = ((instruction.address, jump(instruction)) for instruction in body)
     jumps = {address: jump for address, jump in found if jump is not None}
-    code = b"".join(instruction.code for instruction in body[:PROLOGUE])
-    ends = map(_ends_search, disassembler("arm64", detail=True).disasm(code, body[0].address))
+    ends = map(_ends_search, details("arm64", body[:PROLOGUE]))
     return choose_entry(body, jumps=jumps, is_emulated=is_emulated, ends_search=ends)
 
 
