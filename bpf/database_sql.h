@@ -27,15 +27,15 @@ struct database_sql_layout {
 	go_offset tx_done GO("database/sql.Tx.done");
 	go_offset db_connector GO_TYPED("database/sql.DB.connector");
 	go_offset dsn_driver GO_TYPED("database/sql.dsnConnector.driver");
-	go_offset mysql_connector_config GO_TYPED("github.com/go-sql-driver/mysql.connector.cfg");
-	go_offset pq_connector_host GO_TYPED("github.com/lib/pq.Connector.cfg.Host"); /* since lib/pq 1.11 */
-	go_offset pq_connector_port GO_TYPED("github.com/lib/pq.Connector.cfg.Port");
-	go_offset pq_connector_database GO_TYPED("github.com/lib/pq.Connector.cfg.Database");
-	go_offset pgx_error_config GO_TYPED("github.com/jackc/pgx/v5/pgconn.ConnectError.Config")
-	    GO_TYPED("github.com/jackc/pgx/v5/pgconn.connectError.config");
-	go_offset pgx_config_host GO_TYPED("github.com/jackc/pgx/v5/pgconn.Config.Host");
-	go_offset pgx_config_port GO_TYPED("github.com/jackc/pgx/v5/pgconn.Config.Port");
-	go_offset pgx_config_database GO_TYPED("github.com/jackc/pgx/v5/pgconn.Config.Database");
+	go_offset mysql_connector_config GO("github.com/go-sql-driver/mysql.connector.cfg");
+	go_offset pq_connector_host GO("github.com/lib/pq.Connector.cfg.Host"); /* since lib/pq 1.11 */
+	go_offset pq_connector_port GO("github.com/lib/pq.Connector.cfg.Port");
+	go_offset pq_connector_database GO("github.com/lib/pq.Connector.cfg.Database");
+	go_offset pgx_error_config GO("github.com/jackc/pgx/v5/pgconn.ConnectError.Config")
+	    GO("github.com/jackc/pgx/v5/pgconn.connectError.config");
+	go_offset pgx_config_host GO("github.com/jackc/pgx/v5/pgconn.Config.Host");
+	go_offset pgx_config_port GO("github.com/jackc/pgx/v5/pgconn.Config.Port");
+	go_offset pgx_config_database GO("github.com/jackc/pgx/v5/pgconn.Config.Database");
 	ASKS(query, "query", "conn");
 	ASKS(exec, "exec", "conn");
 	ASKS(prepare, "prepare", "conn");

@@ -12,13 +12,13 @@ struct kafka_go_writer_layout {
 	go_offset address_text GO(KAFKA_GO "networkAddress.address");
 	go_offset partition_number GO(KAFKA_GO
 				      "partitionWriter.meta.partition"); /* older releases have no such type */
-	go_offset partition_writer GO_TYPED(KAFKA_GO "partitionWriter.w");
-	go_offset writer_async GO_TYPED(KAFKA_GO "Writer.Async");
-	go_offset writer_max_attempts GO_TYPED(KAFKA_GO "Writer.MaxAttempts");
-	go_offset batch_time GO_TYPED(KAFKA_GO "writeBatch.time.wall");
+	go_offset partition_writer GO(KAFKA_GO "partitionWriter.w");
+	go_offset writer_async GO(KAFKA_GO "Writer.Async");
+	go_offset writer_max_attempts GO(KAFKA_GO "Writer.MaxAttempts");
+	go_offset batch_time GO(KAFKA_GO "writeBatch.time.wall");
 	go_offset batch_messages GO(KAFKA_GO "writeBatch.msgs");
-	go_offset batch_done GO_TYPED(KAFKA_GO "writeBatch.done");
-	go_offset batch_error GO_TYPED(KAFKA_GO "writeBatch.err");
+	go_offset batch_done GO(KAFKA_GO "writeBatch.done");
+	go_offset batch_error GO(KAFKA_GO "writeBatch.err");
 	/* Since 0.4.18: */
 	go_offset sending_partition GO_KEPT(KAFKA_GO "(*partitionWriter).writeBatch", 1);
 	go_offset sending_batch GO_KEPT(KAFKA_GO "(*partitionWriter).writeBatch", 2);
