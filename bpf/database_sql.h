@@ -25,8 +25,8 @@ struct database_sql_layout {
 	go_offset tx_connection GO("database/sql.Tx.dc");
 	go_offset tx_context GO("database/sql.Tx.ctx");
 	go_offset tx_done GO("database/sql.Tx.done");
-	go_offset db_connector GO_TYPED("database/sql.DB.connector");
-	go_offset dsn_driver GO_TYPED("database/sql.dsnConnector.driver");
+	go_offset db_connector GO("database/sql.DB.connector");
+	go_offset dsn_driver GO("database/sql.dsnConnector.driver");
 	go_offset mysql_connector_config GO("github.com/go-sql-driver/mysql.connector.cfg");
 	go_offset pq_connector_host GO("github.com/lib/pq.Connector.cfg.Host"); /* since lib/pq 1.11 */
 	go_offset pq_connector_port GO("github.com/lib/pq.Connector.cfg.Port");

@@ -28,9 +28,6 @@ typedef __u32 go_distance;
  * neighbour's: programs write where it points, or are sure of something because of what they find there. */
 #define GO_EXACT(field) __attribute__((btf_decl_tag("go-exact:" field)))
 
-/* The same as GO, but by the executable's own type information alone: the offset table does not have it. */
-#define GO_TYPED(field) __attribute__((btf_decl_tag("go-typed:" field)))
-
 /* How many elements the array has that a field points to. */
 #define GO_ARRAY_LENGTH(field) __attribute__((btf_decl_tag("go-array:length of " field)))
 

@@ -20,7 +20,6 @@ from agent.plan.tags import (
     LAYOUT_SUFFIX,
     MAP_TAG,
     TYPE_TAG,
-    TYPED_TAG,
     WHOLE_TAGS,
     tags_of,
 )
@@ -66,7 +65,7 @@ def make_plan(
         fields={
             tag
             for formats in layouts.values()
-            for prefix in (FIELD_TAG, EXACT_TAG, TYPED_TAG)
+            for prefix in (FIELD_TAG, EXACT_TAG)
             for tag in tags_of(formats.values(), prefix)
         }
         | {field for one in present if one.substitute for field in one.substitute.fields},
@@ -188,7 +187,7 @@ def _unless_substituted(
 def _fields(layouts: Iterable[Format], resolution: Resolution) -> set[PlannedField]:
     fields: set[PlannedField] = set()
     parts = tags_of(layouts, MAP_TAG)
-    for name in tags_of(layouts, FIELD_TAG) | tags_of(layouts, TYPED_TAG) | parts:
+    for name in tags_of(layouts, FIELD_TAG) | parts:
         if name in resolution.offsets:
             fields.add(PlannedField(name, *resolution.offsets[name]))
     for name in tags_of(layouts, TYPE_TAG):

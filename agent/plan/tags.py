@@ -24,9 +24,6 @@ TYPE_TAG = "go-type:"
 EXACT_TAG = "go-exact:"
 """The same as FIELD_TAG, but only an offset of this very version will do (Resolution.writable)."""
 
-TYPED_TAG = "go-typed:"
-"""The same as FIELD_TAG, of a field that the offset table doesn't have: type information alone tells."""
-
 ITAB_TAG = "go-itab:"
 """Declaration tag of a layout's member: a type and an interface, `*bufio.Writer as io.Writer`, whose itab's address it
 takes."""

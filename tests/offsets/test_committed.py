@@ -10,7 +10,6 @@ import pytest
 
 from agent.executable import Executable, field_offset
 from agent.kernel import btf
-from agent.kernel.formats import format_of
 from agent.libraries import LIBRARIES
 from agent.offsets.dwarf import Dwarf
 from agent.offsets.fields import wanted_fields
@@ -21,7 +20,6 @@ from agent.offsets.table import Module, Table, load
 from agent.offsets.verify import Comparison, compare
 from agent.offsets.versions import STANDARD_LIBRARY, by_minor, go_release, without_gaps
 from agent.paths import object_file
-from agent.plan.tags import LAYOUT_SUFFIX, TYPED_TAG, tags_of
 from tests.support import golang
 from tests.support.golang import NEWEST, REPOSITORY, VERSIONS
 
@@ -41,9 +39,6 @@ WITHOUT_TABLE = (
 """Where fields are that only type information tells: a module that is used by commits, one that takes too much
 disk, and one that takes a C compiler; a field of each (docs/offsets.md).
 """
-
-ONLY_TYPED = {"database/sql.DB.connector", "database/sql.dsnConnector.driver"}
-"""The fields of modules with a table that are left to type information (docs/offsets.md)."""
 
 PARTLY_LOST = ("github.com/labstack/echo",)
 """All its releases are from before Go had modules: some are no longer to be had, others require what has changed."""
@@ -71,14 +66,6 @@ def test_it_has_every_field_of_every_layout_and_no_other(table: Table) -> None:
         assert set(module.fields) == wanted[path]
     others = WANTED.names - frozenset().union(*RANGES.values())
     assert [name for name in others if not name.startswith(WITHOUT_TABLE)] == []
-
-
-def test_it_lacks_no_other_field_than_those_of_which_that_is_told() -> None:
-    layouts = [
-        format_of(one.struct(name)) for one in TYPES for name in one.structs if name.endswith(LAYOUT_SUFFIX)
-    ]
-    assert tags_of(layouts, TYPED_TAG) == ONLY_TYPED
-    assert not ONLY_TYPED & WANTED.names
 
 
 def missing(module: Module) -> set[str]:
