@@ -56,10 +56,10 @@ static __always_inline struct record_header *captured_record(const struct gorout
 static __always_inline __u32 captured_room(void);
 
 /* Append the lines of the last of the `found` headers that captured_step has found in a group; how many are left then. */
-__noinline int captured_lines(__u64 process, __u64 goid, __u64 found)
+__noinline int captured_lines(__u64 process, __u64 goid, __u32 place, __u64 found)
 {
 	const struct goroutine_key key = {process, goid};
-	struct header_scan *scan = bpf_map_lookup_elem(&header_scans, &key);
+	struct header_scan *scan = header_scan_at(place);
 	struct record_header *record = captured_record(&key);
 	const struct found_header *header;
 	__u64 lines, size;
@@ -90,10 +90,9 @@ __noinline int captured_lines(__u64 process, __u64 goid, __u64 found)
 
 /* Go to the next group of a scan and find the headers in it that are wanted; how many, -1 at the end. A global function for the
  * same reasons as header_scan_step. */
-__noinline int captured_step(__u64 process, __u64 goid, __u32 slot)
+__noinline int captured_step(__u32 place, __u32 slot)
 {
-	const struct goroutine_key key = {process, goid};
-	struct header_scan *scan = bpf_map_lookup_elem(&header_scans, &key);
+	struct header_scan *scan = header_scan_at(place);
 	const struct header_map_layout *go = bpf_map_lookup_elem(&header_map_layouts, &slot);
 	const struct wanted_header *header;
 	__u64 length, found;
@@ -138,12 +137,12 @@ static __always_inline __u64 wanted_list(__u32 set, enum http_message message)
 
 /* Append what is wanted of the groups that follow. Global functions, this one and the next: the verifier would follow the
  * loop from every state in which it may begin. */
-__noinline int captured_rest(__u64 process, __u64 goid, __u32 slot)
+__noinline int captured_rest(__u64 process, __u64 goid, __u32 place, __u32 slot)
 {
 	int found = 0;
 
 	for (int i = 0; i < CAPTURE_STEPS_MAX; i++) {
-		found = found ? captured_lines(process, goid, found) : captured_step(process, goid, slot);
+		found = found ? captured_lines(process, goid, place, found) : captured_step(place, slot);
 		if (found < 0)
 			return 0;
 	}
@@ -152,11 +151,10 @@ __noinline int captured_rest(__u64 process, __u64 goid, __u32 slot)
 }
 
 /* Begin to look through the http.Header at `map`; whether something may be wanted of it. */
-__noinline int captured_begin(__u64 process, __u64 goid, __u32 slot, __u64 map, __u64 list)
+__noinline int captured_begin(__u32 place, __u32 slot, __u64 map, __u64 list)
 {
 	const struct header_map_layout *go = bpf_map_lookup_elem(&header_map_layouts, &slot);
-	const struct goroutine_key key = {process, goid};
-	struct header_scan *scan = header_scan_of(&key);
+	struct header_scan *scan = header_scan_at(place);
 	__u32 set = list, message = list >> 32;
 	const struct header_set *wanted = bpf_map_lookup_elem(&header_sets, &set);
 
@@ -171,16 +169,28 @@ __noinline int captured_begin(__u64 process, __u64 goid, __u32 slot, __u64 map, 
 	return scan->wanted_lengths && header_map_begin(scan, go);
 }
 
-/* Append what is wanted of the http.Header at `map`, 0 if there is none, to the goroutine's record. */
+/* Append what is wanted of the http.Header at `map` to the goroutine's record. */
+__noinline int captured_all(__u64 process, __u64 goid, __u32 slot, __u64 map, __u64 list)
+{
+	struct header_scan *scan = header_scan_take();
+
+	if (!scan)
+		return 0;
+	if (captured_begin(scan->place, slot, map, list))
+		captured_rest(process, goid, scan->place, slot);
+	header_scan_give(scan);
+	return 0;
+}
+
+/* The same, 0 if there is none. */
 static __always_inline void headers_capture(const struct hit *hit, __u64 map, enum http_message message,
 					    struct record_header *record, struct text *captured)
 {
 	captured->offset = record->length;
 	captured->length = 0;
-	if (!hit->process->headers || !map ||
-	    !captured_begin(hit->key.process, hit->key.goid, hit->process->slot, map,
-			    wanted_list(hit->process->headers, message)))
+	if (!hit->process->headers || !map)
 		return;
-	captured_rest(hit->key.process, hit->key.goid, hit->process->slot);
+	captured_all(hit->key.process, hit->key.goid, hit->process->slot, map,
+		     wanted_list(hit->process->headers, message));
 	captured->length = record->length - captured->offset;
 }

@@ -13,7 +13,7 @@ enum counter {
 	COUNTER_RECORDS_SUBMITTED,
 	COUNTER_RECORDS_LOST, /* the ring or perf buffer was full */
 	COUNTER_READS_FAILED, /* the target's memory could not be read (not resident, or not what we took it for) */
-	COUNTER_HEADERS_UNREAD, /* requests with more headers than are looked at */
+	COUNTER_HEADERS_UNREAD, /* requests with more headers than are looked at, or more of them at a time */
 	COUNTER_HEADER_LINES_LEFT_OUT, /* lines of headers wanted in spans: too many, or no room in the record */
 	COUNTER_TEXTS_CUT, /* strings longer than a record has room for */
 	COUNTER_PROCESSES_UNKNOWN, /* hits by processes that the agent has not met yet, or does not want */

@@ -145,14 +145,14 @@ int grpc_server_start(struct pt_regs *ctx)
 	entry->stream = stream;
 	stream_parts(go, stream, &context, &method);
 	outer = context && context_find(hit.key.process, hit.key.goid, context) ? span_found(&hit, goroutine) : NULL;
-	headers = header_scan_of(&hit.key);
+	headers = header_scan_take();
 	if (!headers)
 		return 0;
 	if (http_headers_context(&hit, headers, metadata_of(&entry->at, go, context)))
 		remote = &headers->remote;
 	span = span_enter(&hit, goroutine, grpc_server_record_kind, remote);
 	if (!span)
-		return 0;
+		goto given;
 	if (outer) {
 		span->context = outer->context;
 		__builtin_memcpy(span->parent_id, outer->parent_id, sizeof(span->parent_id));
@@ -162,7 +162,7 @@ int grpc_server_start(struct pt_regs *ctx)
 	}
 	context_note(hit.key.process, hit.key.goid, context, &span->context);
 	if (!(span->context.flags & TRACE_FLAG_SAMPLED))
-		return 0;
+		goto given;
 
 	record = &entry->record;
 	record->header.length = sizeof(*record);
@@ -176,6 +176,8 @@ int grpc_server_start(struct pt_regs *ctx)
 	if (remote && headers->lines[HEADER_TRACESTATE])
 		text_append(record, RECORD_MAX, &record->tracestate, &headers->values[HEADER_TRACESTATE],
 			    TRACESTATE_MAX);
+given:
+	header_scan_give(headers);
 	return 0;
 }
 

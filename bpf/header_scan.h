@@ -3,7 +3,6 @@
  * here, so all entries are looked at, bounded. */
 #pragma once
 
-#include "connection_reading.h"
 #include "header_names.h"
 #include "header_sets.h"
 #include "hit.h"
@@ -53,10 +52,10 @@ struct group_cursor {
 #define GROUP_MAX  512 /* bytes, a power of two */
 #define NEAR_WORDS 32
 
-/* One look through an http.Header. It lies in a map, one entry a goroutine: not one a processor, as on preemptible
- * kernels from 6.0 another thread may run a program here in the middle of this one; and not on the stack, which is too
- * small. */
+/* One look through an http.Header. The stack is too small for it, so it lies in a map. */
 struct header_scan {
+	__u32 users; /* 1: a program is at it */
+	__u32 place; /* of this one in the map */
 	struct go_string values[HEADERS]; /* found: the first line of that name */
 	__u64 lines[HEADERS]; /* found: how many lines of that name */
 	struct group_cursor at;
@@ -74,7 +73,6 @@ struct header_scan {
 	struct traceparent traceparent; /* room to parse one */
 	struct trace_context remote; /* what it says */
 	struct connection_reading connection; /* of a request that is looked at */
-	struct known_connection own; /* the one that the goroutine serves, or writes to, as long as it lives */
 	/* captured_headers.h: */
 	struct wanted_header_key wanted; /* the name of the header that is looked at */
 	__u64 wanted_lengths; /* of the list, a bit each */
@@ -83,18 +81,58 @@ struct header_scan {
 	struct go_string found_lines[CAPTURED_LINES]; /* of one of them */
 };
 
+/* A few for each processor. One is not enough: on preemptible kernels from 6.0 another thread may run a program here in the
+ * middle of this one. It then takes the next; whoever comes when all are taken has to do without. */
+#define SCANS_PER_CPU 4
+
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 4096);
-	__type(key, struct goroutine_key);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SCANS_PER_CPU);
+	__type(key, __u32);
 	__type(value, struct header_scan);
 } header_scans SEC(".maps");
 
-EMPTY_ENTRY(empty_header_scan, struct header_scan);
-
-static __always_inline struct header_scan *header_scan_of(const struct goroutine_key *key)
+static __always_inline struct header_scan *header_scan_at(__u32 place)
 {
-	return find_or_add(&header_scans, &empty_header_scan, key);
+	return bpf_map_lookup_elem(&header_scans, &place);
+}
+
+/* Claim a scan that nobody is at: its place; one that is none, and counted, where all are taken. A global function, which
+ * the verifier goes through once. */
+__noinline __u32 header_scan_claim(void)
+{
+	__u32 first = bpf_get_smp_processor_id() * SCANS_PER_CPU;
+
+#pragma unroll
+	for (__u32 i = 0; i < SCANS_PER_CPU; i++) {
+		__u32 place = first + i;
+		struct header_scan *scan = header_scan_at(place);
+
+		if (!scan)
+			break;
+		/* Of two that come at a time none may see that it is the only one: then both go on to the next. */
+		__sync_fetch_and_add(&scan->users, 1);
+		if (likely(*(volatile __u32 *)&scan->users == 1)) {
+			scan->place = place;
+			return place;
+		}
+		__sync_fetch_and_add(&scan->users, -1);
+	}
+	count(COUNTER_HEADERS_UNREAD);
+	return -1;
+}
+
+/* Take a scan, for no longer than this program runs; NULL where there is none. A program that goes on at another processor
+ * meanwhile has it all the same. */
+static __always_inline struct header_scan *header_scan_take(void)
+{
+	return header_scan_at(header_scan_claim());
+}
+
+/* What was taken is anybody's again. */
+static __always_inline void header_scan_give(struct header_scan *scan)
+{
+	__sync_fetch_and_add(&scan->users, -1);
 }
 
 /* A word of the group, `at` bytes from its start. */

@@ -3,8 +3,10 @@
  * remember until the end of a span lies in a map of its own, under the same key. */
 #pragma once
 
+#include "connection_reading.h"
 #include "entry.h"
 #include "go.h"
+#include "process_cache.h"
 #include "record.h"
 #include "trace_context.h"
 
@@ -44,6 +46,8 @@ struct outgoing_call {
 	__u64 header; /* request.Header, a map: its address; 0: none is open */
 	__u64
 	    given_up; /* when the last one ended with an error, ns: it may be written yet, by a goroutine of its own */
+	__u32 place; /* of that header map in outgoing_headers */
+	__u32 takers; /* of that place, when it was taken */
 };
 
 /* What every hit looks at comes first: fewer lines of the processor's cache. */
@@ -54,6 +58,7 @@ struct goroutine {
 	__u64 connection_noted; /* when its connection's context was noted last, coarse_time(); 0: never */
 	__u64 contexts_noted; /* the contexts that were noted for it, a bit each, which several may share */
 	__u64 unread_header; /* of that request: its header map, where its trace is not known yet; 0: it is */
+	struct known_connection own; /* that it serves, or writes to, as long as it lives */
 	struct outgoing_call outgoing;
 	struct span spans[SPAN_DEPTH]; /* the outermost first */
 	struct trace_context found; /* by context_find */

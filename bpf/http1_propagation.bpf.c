@@ -84,6 +84,29 @@ static __always_inline enum sending lines_append(const struct buffered_writer *w
 	return SENDING_WRITTEN;
 }
 
+/* Tell the connection that the goroutine writes to, which is that of the persistConn at `owner` alone. */
+static __always_inline bool own_connection_read(struct known_connection *own, const struct hit *hit, __u64 owner,
+						go_offset connection, __u64 bias)
+{
+	struct header_scan *scan;
+	bool known;
+
+	if (own->owner == owner)
+		return true;
+	own->owner = 0;
+	scan = header_scan_take();
+	if (!scan)
+		return false;
+	known = go_read_field(&scan->connection.conn, sizeof(scan->connection.conn), owner, connection) &&
+		connection_read(&scan->connection, hit, bias, true);
+	if (known) {
+		own->key = scan->connection.key;
+		own->owner = owner;
+	}
+	header_scan_give(scan);
+	return known;
+}
+
 /* func (t *transferWriter) writeHeader(w io.Writer, trace *httptrace.ClientTrace) error */
 SEC("uprobe/net/http.(*transferWriter).writeHeader")
 int http1_request_written(struct pt_regs *ctx)
@@ -91,14 +114,15 @@ int http1_request_written(struct pt_regs *ctx)
 	struct go_interface to = {GO_ARG_2(ctx), GO_ARG_3(ctx)};
 	const struct http1_propagation_layout *go;
 	const struct buffered_writer_layout *go_writer;
-	struct outgoing_key key;
+	__u64 header = 0;
 	enum sending sending = SENDING_UNKNOWN;
 	struct trace_context context;
-	struct header_scan *scan;
+	struct goroutine *goroutine;
 	struct buffered_writer writer;
-	struct outgoing *entry;
+	struct outgoing_requests requests;
 	struct hit hit;
 	__u64 bias;
+	bool known;
 
 	if (!hit_identify(&hit, ctx))
 		return 0;
@@ -111,45 +135,34 @@ int http1_request_written(struct pt_regs *ctx)
 	    !is_itab(writer.target.type, go->connection_writer, bias))
 		return 0;
 
-	key.process = hit.key.process;
-	if (!go_read_field(&key.header, sizeof(key.header), GO_ARG_1(ctx), go->transfer_header))
+	if (!go_read_field(&header, sizeof(header), GO_ARG_1(ctx), go->transfer_header))
 		return 0;
-	entry = bpf_map_lookup_elem(&outgoing_headers, &key);
-	if (entry && entry->written == writer.buffer.data + writer.used)
+	known = outgoing_header(&requests, hit.key.process, header);
+	if (known && requests.entry->written == writer.buffer.data + writer.used)
 		return 0; /* the same call again, after its stack has grown (Go before 1.21, arm64) */
-	if (!entry || !entry->requests) {
+	if (!known || !*requests.requests) {
 		count(COUNTER_CONTEXTS_UNKNOWN_REQUEST);
-	} else if (!outgoing_find(entry, &context)) {
+	} else if (!outgoing_find(&requests, &context)) {
 		count(COUNTER_CONTEXTS_SHARED_HEADER);
-	} else if (write_http1 && has_trace_header(&hit, key.header)) {
+	} else if (write_http1 && has_trace_header(&hit, header)) {
 		/* Where nothing is written, it is heeded by the other end all the same. */
 		count(COUNTER_CONTEXTS_OWN_HEADER);
 		sending = SENDING_OWN;
 	} else {
 		sending = SENDING_NOT;
 		if (write_http1)
-			sending = lines_append(&writer, to.data, go_writer, &context, entry);
+			sending = lines_append(&writer, to.data, go_writer, &context, requests.entry);
 	}
 
 	if (!join_connections || (sending != SENDING_NOT && !are_connections_joined()))
 		return 0;
-	scan = header_scan_of(&hit.key);
-	if (!scan)
+	goroutine = find_or_add(&goroutines, &empty_goroutine, &hit.key);
+	if (!goroutine || !own_connection_read(&goroutine->own, &hit, writer.target.data, go->connection, bias))
 		return 0;
-	/* The goroutine writes to this connection alone. */
-	if (scan->own.owner != writer.target.data) {
-		scan->own.owner = 0;
-		if (!go_read_field(&scan->connection.conn, sizeof(scan->connection.conn), writer.target.data,
-				   go->connection) ||
-		    !connection_read(&scan->connection, &hit, bias, true))
-			return 0;
-		scan->own.key = scan->connection.key;
-		scan->own.owner = writer.target.data;
-	}
 	if (sending == SENDING_NOT)
-		connection_note(&scan->own.key, &context);
+		connection_note(&goroutine->own.key, &context);
 	else
-		connection_forget(&scan->own.key);
+		connection_forget(&goroutine->own.key);
 	return 0;
 }
 

@@ -199,14 +199,16 @@ static __always_inline int request_written(struct pt_regs *ctx, struct hit *hit,
 	}
 	if (!join_connections || !known || own || written)
 		return 0;
-	scan = header_scan_of(&hit->key);
-	if (scan &&
-	    go_read_field(&scan->connection.conn, sizeof(scan->connection.conn), writer.target.data,
+	scan = header_scan_take();
+	if (!scan)
+		return 0;
+	if (go_read_field(&scan->connection.conn, sizeof(scan->connection.conn), writer.target.data,
 			  go->sticky_conn) &&
 	    connection_read(&scan->connection, hit, bias, true)) {
 		scan->connection.key.stream = stream;
 		connection_note(&scan->connection.key, &context);
 	}
+	header_scan_give(scan);
 	return 0;
 }
 

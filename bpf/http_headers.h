@@ -95,12 +95,11 @@ static __noinline __attribute__((unused)) int group_scan(struct header_scan *sca
 }
 
 /* Look at the entries of a scan's next group, or of the same one again, whose names are of these lengths: whether others
- * follow. A global function, which the verifier goes through once and not once for each group; so it takes the key of the
+ * follow. A global function, which the verifier goes through once and not once for each group; so it takes the place of the
  * scan, and not the scan (pointers to memory: only since kernel 5.12). */
-__noinline int header_scan_step(__u64 process, __u64 goid, __u32 slot, __u32 lengths, __u32 same)
+__noinline int header_scan_step(__u32 place, __u32 slot, __u32 lengths, __u32 same)
 {
-	const struct goroutine_key key = {process, goid};
-	struct header_scan *scan = bpf_map_lookup_elem(&header_scans, &key);
+	struct header_scan *scan = header_scan_at(place);
 	const struct header_map_layout *go = bpf_map_lookup_elem(&header_map_layouts, &slot);
 
 	if (!scan || !go || (!same && !group_next(scan, go)))
@@ -110,18 +109,18 @@ __noinline int header_scan_step(__u64 process, __u64 goid, __u32 slot, __u32 len
 }
 
 /* The same for all that follow. */
-__noinline int header_scan_rest(__u64 process, __u64 goid, __u32 slot, __u32 lengths)
+__noinline int header_scan_rest(__u32 place, __u32 slot, __u32 lengths)
 {
 	for (int i = 0; i < GROUPS_MAX; i++)
-		if (!header_scan_step(process, goid, slot, lengths, false))
+		if (!header_scan_step(place, slot, lengths, false))
 			return 0;
 	count(COUNTER_HEADERS_UNREAD);
 	return 0;
 }
 
-static __always_inline void headers_find(const struct hit *hit, __u32 lengths)
+static __always_inline void headers_find(const struct hit *hit, const struct header_scan *scan, __u32 lengths)
 {
-	header_scan_rest(hit->key.process, hit->key.goid, hit->process->slot, lengths);
+	header_scan_rest(scan->place, hit->process->slot, lengths);
 }
 
 /* Not inlined: what it needs of the stack is then free for others. */
@@ -150,7 +149,7 @@ static __always_inline bool http_headers_context(const struct hit *hit, struct h
 	/* Most maps are one group. */
 	scan->all_at_hand = !group_follows(scan);
 	if (!scan->all_at_hand)
-		headers_find(hit, TRACEPARENT_NAMES);
+		headers_find(hit, scan, TRACEPARENT_NAMES);
 	return scan->lines[HEADER_TRACEPARENT] == 1 && context_parse(scan);
 }
 
@@ -160,12 +159,12 @@ static __always_inline void http_headers_others(const struct hit *hit, struct he
 	const struct header_map_layout *go;
 
 	if (scan->all_at_hand) {
-		header_scan_step(hit->key.process, hit->key.goid, hit->process->slot, lengths, true);
+		header_scan_step(scan->place, hit->process->slot, lengths, true);
 		return;
 	}
 	go = bpf_map_lookup_elem(&header_map_layouts, &hit->process->slot);
 	if (go && header_map_begin(scan, go))
-		headers_find(hit, lengths);
+		headers_find(hit, scan, lengths);
 }
 
 /* Whether it carries one tracestate; a context is passed on with it. */

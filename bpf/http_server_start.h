@@ -59,9 +59,9 @@ static __noinline int server_connection_read(struct pt_regs *ctx, const struct h
 
 /* The context of a request that carries none, if its client is traced on this machine; 0 where there is none. */
 static __always_inline bool context_from_connection(struct pt_regs *ctx, const struct hit *hit,
-						    const struct request_fields *fields, struct header_scan *scan)
+						    const struct request_fields *fields, struct known_connection *own,
+						    struct header_scan *scan)
 {
-	struct known_connection *own = &scan->own;
 	__u64 state = fields->writer;
 
 	if (!are_connections_joined())
@@ -114,44 +114,24 @@ static __always_inline void server_start_unread(const struct hit *hit, struct go
 	note_unsampled(hit, goroutine, fields->writer, context, span);
 }
 
-/* A request begins: open its span, and note what it says of itself. */
-static __always_inline struct http_server_request *server_start(struct pt_regs *ctx, struct hit *hit,
-								const struct http_server_layout *go,
-								const struct request_fields *fields, __u64 request)
+/* A request begins: open its span, and note what it says of itself, if that is wanted. */
+static __always_inline struct http_server_request *server_start_read(struct pt_regs *ctx, struct hit *hit,
+								     struct goroutine *goroutine,
+								     const struct http_server_layout *go,
+								     const struct request_fields *fields,
+								     __u64 request, struct header_scan *scan)
 {
 	__u64 writer = fields->writer;
 	const struct trace_context *remote = NULL;
 	struct http_server_request *entry;
-	struct goroutine *goroutine;
-	struct header_scan *scan;
 	__u64 header = 0, context = 0;
 	struct span *span;
 
-	goroutine = goroutine_find_or_add(hit);
-	if (!goroutine)
-		return NULL;
-	span = span_find(goroutine, http_server_record_kind);
-	if (span) {
-		/* The same call again, after its stack has grown (Go before 1.21, arm64). */
-		if (span->call == request)
-			return NULL;
-		count(COUNTER_SPANS_ABANDONED);
-		entry = http_server_request_of(hit);
-		if (entry)
-			entry->recorded = false;
-	}
-	goroutine->depth = 0;
-	if (hit->process->sampler == SAMPLER_ALWAYS_OFF && !is_context_sent_as_it_is()) {
-		server_start_unread(hit, goroutine, fields, request);
-		return NULL;
-	}
-
-	scan = header_scan_of(&hit->key);
-	if (!scan || !go_read_field(&header, sizeof(header), request, fields->header) ||
+	if (!go_read_field(&header, sizeof(header), request, fields->header) ||
 	    !go_read_field(&context, sizeof(context), request, fields->context))
 		return NULL;
 	if (http_headers_context(hit, scan, header) ||
-	    (!scan->lines[HEADER_TRACEPARENT] && context_from_connection(ctx, hit, fields, scan)))
+	    (!scan->lines[HEADER_TRACEPARENT] && context_from_connection(ctx, hit, fields, &goroutine->own, scan)))
 		remote = &scan->remote;
 	if (remote && (write_http1 || write_http2) && http_headers_state(hit, scan))
 		tracestate_keep(remote->trace_id, &scan->values[HEADER_TRACESTATE]);
@@ -189,5 +169,41 @@ static __always_inline struct http_server_request *server_start(struct pt_regs *
 	headers_capture(hit, entry->header, MESSAGE_REQUEST, &entry->record.header, &entry->record.request_headers);
 	entry->route_at = entry->record.header.length;
 	entry->recorded = true;
+	return entry;
+}
+
+static __always_inline struct http_server_request *server_start(struct pt_regs *ctx, struct hit *hit,
+								const struct http_server_layout *go,
+								const struct request_fields *fields, __u64 request)
+{
+	struct http_server_request *entry;
+	struct goroutine *goroutine;
+	struct header_scan *scan;
+	struct span *span;
+
+	goroutine = goroutine_find_or_add(hit);
+	if (!goroutine)
+		return NULL;
+	span = span_find(goroutine, http_server_record_kind);
+	if (span) {
+		/* The same call again, after its stack has grown (Go before 1.21, arm64). */
+		if (span->call == request)
+			return NULL;
+		count(COUNTER_SPANS_ABANDONED);
+		entry = http_server_request_of(hit);
+		if (entry)
+			entry->recorded = false;
+	}
+	goroutine->depth = 0;
+	if (hit->process->sampler == SAMPLER_ALWAYS_OFF && !is_context_sent_as_it_is()) {
+		server_start_unread(hit, goroutine, fields, request);
+		return NULL;
+	}
+
+	scan = header_scan_take();
+	if (!scan)
+		return NULL;
+	entry = server_start_read(ctx, hit, goroutine, go, fields, request, scan);
+	header_scan_give(scan);
 	return entry;
 }

@@ -249,7 +249,7 @@ int http_client_end(struct pt_regs *ctx)
 	span = span_returned(&hit, goroutine, http_client_record_kind);
 	if (!span)
 		return 0;
-	outgoing_end(&hit, goroutine, GO_ARG_2(ctx) != 0);
+	outgoing_end(goroutine, GO_ARG_2(ctx) != 0);
 	if (span->context.flags & TRACE_FLAG_SAMPLED) {
 		go = layout_of(&hit);
 		entry = bpf_map_lookup_elem(&http_client_requests, &hit.key);

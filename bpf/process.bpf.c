@@ -59,6 +59,7 @@ int process_exec(struct bpf_raw_tracepoint_args *ctx)
 	record.file.device = BPF_CORE_READ(inode, i_sb, s_dev);
 	/* A process that was traced may have become another program. */
 	bpf_map_delete_elem(&processes, &tgid);
+	process_forget(tgid);
 	file = bpf_map_lookup_elem(&files, &record.file);
 	if (file && file->verdict == FILE_IGNORED)
 		return 0;
@@ -90,6 +91,7 @@ int process_exit(struct bpf_raw_tracepoint_args *ctx)
 
 	if (!tgid || BPF_CORE_READ(task, signal, live.counter) > 0)
 		return 0;
+	process_forget(tgid);
 	process = bpf_map_lookup_elem(&processes, &tgid);
 	if (!process)
 		return 0;

@@ -52,14 +52,3 @@ static __always_inline __u32 current_tgid(void)
 	}
 	return bpf_get_current_pid_tgid() >> 32;
 }
-
-/* NULL, and counted, where the process is not traced. */
-static __always_inline const struct process *process_of(__u32 tgid)
-{
-	const struct process *process = bpf_map_lookup_elem(&processes, &tgid);
-
-	if (likely(process && process->wanted))
-		return process;
-	count(COUNTER_PROCESSES_UNKNOWN);
-	return NULL;
-}

@@ -97,10 +97,9 @@ enum trace_header {
 };
 
 /* Go to the next group of a header map. A global function for the same reasons as header_scan_step. */
-__noinline int trace_header_step(__u64 process, __u64 goid, __u32 slot)
+__noinline int trace_header_step(__u32 place, __u32 slot)
 {
-	const struct goroutine_key key = {process, goid};
-	struct header_scan *scan = bpf_map_lookup_elem(&header_scans, &key);
+	struct header_scan *scan = header_scan_at(place);
 	const struct header_map_layout *go = bpf_map_lookup_elem(&header_map_layouts, &slot);
 
 	if (!scan || !go || !group_next(scan, go) || group_has_trace_header(scan))
@@ -108,14 +107,13 @@ __noinline int trace_header_step(__u64 process, __u64 goid, __u32 slot)
 	return group_follows(scan) ? TRACE_HEADER_NOT_YET : TRACE_HEADER_NONE;
 }
 
-/* Whether a request sends trace context of its own. Also where that can't be told. */
-static __always_inline bool has_trace_header(const struct hit *hit, __u64 map)
+/* Whether a request whose headers are in `map` sends trace context of its own. Also where that can't be told. */
+static __always_inline bool scan_has_trace_header(const struct hit *hit, struct header_scan *scan, __u64 map)
 {
 	__u32 slot = hit->process->slot;
 	const struct header_map_layout *go = bpf_map_lookup_elem(&header_map_layouts, &slot);
-	struct header_scan *scan = header_scan_of(&hit->key);
 
-	if (!scan || !go)
+	if (!go)
 		return true;
 	scan->map = map;
 	scan->swiss = go->map_directory != GO_UNKNOWN;
@@ -123,12 +121,24 @@ static __always_inline bool has_trace_header(const struct hit *hit, __u64 map)
 		/* A map without entries may have no memory for them either. */
 		return scan->swiss ? scan->at.directory : scan->at.buckets;
 	for (int i = 0; i < GROUPS_MAX; i++) {
-		int step = trace_header_step(hit->key.process, hit->key.goid, slot);
+		int step = trace_header_step(scan->place, slot);
 
 		if (step != TRACE_HEADER_NOT_YET)
 			return step == TRACE_HEADER_MAYBE;
 	}
 	return true;
+}
+
+static __always_inline bool has_trace_header(const struct hit *hit, __u64 map)
+{
+	struct header_scan *scan = header_scan_take();
+	bool has;
+
+	if (!scan)
+		return true;
+	has = scan_has_trace_header(hit, scan, map);
+	header_scan_give(scan);
+	return has;
 }
 
 /* Write the `length` bytes, at least one, of a tracestate. */

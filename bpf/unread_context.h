@@ -13,31 +13,46 @@ static __always_inline bool is_context_unread(const struct trace_context *contex
 	return !(id[0] | id[1]);
 }
 
+static __always_inline void context_make_up(struct trace_context *context)
+{
+	random_id(context->trace_id, sizeof(context->trace_id));
+	random_id(context->span_id, sizeof(context->span_id));
+	context->flags = 0;
+}
+
+/* Read the context that a request carries, or make one up; it is not sampled. */
+static __always_inline void context_of_request_read(const struct hit *hit, __u64 header,
+						    struct trace_context *context)
+{
+	struct header_scan *scan = header_scan_take();
+
+	if (!scan) {
+		context_make_up(context);
+		return;
+	}
+	if (http_headers_context(hit, scan, header)) {
+		if ((write_http1 || write_http2) && http_headers_state(hit, scan))
+			tracestate_keep(scan->remote.trace_id, &scan->values[HEADER_TRACESTATE]);
+		*context = scan->remote;
+		context->flags = 0;
+	} else {
+		context_make_up(context);
+	}
+	header_scan_give(scan);
+}
+
 /* Find the ids for a call's context, in the header of the request that it is made for, which is open. */
 static __always_inline void context_read_late(const struct hit *hit, struct goroutine *goroutine,
 					      struct trace_context *context)
 {
 	const struct goroutine_key key = {hit->key.process, goroutine->found_goid};
 	struct goroutine *owner = goroutine->unread_header ? goroutine : bpf_map_lookup_elem(&goroutines, &key);
-	struct header_scan *scan = header_scan_of(&hit->key);
-	struct trace_context *known;
 
-	if (!owner || !owner->depth || !scan) {
-		random_id(context->trace_id, sizeof(context->trace_id));
-		random_id(context->span_id, sizeof(context->span_id));
+	if (!owner || !owner->depth) {
+		context_make_up(context);
 		return;
 	}
-	known = &owner->spans[0].context;
-	if (is_context_unread(known)) {
-		if (http_headers_context(hit, scan, owner->unread_header)) {
-			if ((write_http1 || write_http2) && http_headers_state(hit, scan))
-				tracestate_keep(scan->remote.trace_id, &scan->values[HEADER_TRACESTATE]);
-		} else {
-			random_id(scan->remote.trace_id, sizeof(scan->remote.trace_id));
-			random_id(scan->remote.span_id, sizeof(scan->remote.span_id));
-		}
-		scan->remote.flags = 0;
-		*known = scan->remote;
-	}
-	*context = *known;
+	if (is_context_unread(&owner->spans[0].context))
+		context_of_request_read(hit, owner->unread_header, &owner->spans[0].context);
+	*context = owner->spans[0].context;
 }

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from agent.config import BufferKind, Kernel, Propagation
-from agent.kernel import btf
+from agent.kernel import btf, libbpf
 from agent.kernel.attach import Attachment, Backend, attach, attach_raw_tracepoint, online_cpus
 from agent.kernel.buffers import RecordReader, open_reader
 from agent.kernel.errors import KernelError
@@ -42,8 +42,14 @@ _CONTEXTS_PER_SPAN = 4
 """Contexts that are remembered for each span that may be open: what a request started may outlive it."""
 
 
-_OUTGOING_PER_SPAN = 4
-"""Requests that clients sent, and goroutines that sent them, that are remembered for each span that may be open."""
+_OUTGOING_PER_SPAN = 8
+"""Places for header maps of clients' requests for each span that may be open: a set must not be full before all are."""
+
+_OUTGOING_WAYS = 16
+"""Those of a set (bpf/outgoing.h)."""
+
+_SCANS_PER_CPU = 4
+"""Looks through headers that programs may be at, at a time, for each processor (bpf/header_scan.h)."""
 
 
 _DEFAULT = Propagation()
@@ -265,13 +271,15 @@ class _Loader:
         if settings.buffer is BufferKind.RING and not self._ring:
             raise KernelError(f"kernel.buffer is set to ring, but: {features.ring_buffer.sentence}")
         size = 1 << (settings.buffer_size - 1).bit_length()
+        outgoing_sets = -(-settings.max_in_flight * _OUTGOING_PER_SPAN // _OUTGOING_WAYS)
         self._sizes = {
             _RECORDS: size,
             "goroutines": settings.max_in_flight * _GOROUTINES_PER_SPAN,
             "contexts": settings.max_in_flight * _CONTEXTS_PER_SPAN,
             "runtime_layouts": settings.max_executables,
-            "outgoing_headers": settings.max_in_flight * _OUTGOING_PER_SPAN,
+            "outgoing_headers": outgoing_sets,
             "connection_notes": settings.max_in_flight,
+            "header_scans": libbpf.possible_cpus() * _SCANS_PER_CPU,
         }
         self.perf_size = max(_LEAST_PERF_BUFFER, size >> (len(online_cpus()) - 1).bit_length())
         self._in_flight = settings.max_in_flight
@@ -285,6 +293,7 @@ class _Loader:
             "write_grpc": propagation.grpc and bool(features.write_user),
             "write_kafka": propagation.kafka and bool(features.write_user),
             "join_connections": propagation.connections,
+            "outgoing_sets": outgoing_sets,
             "pid_namespace_dev": 0 if namespace.initial else namespace.dev,
             "pid_namespace_ino": 0 if namespace.initial else namespace.ino,
             **constants,
@@ -338,6 +347,6 @@ class _Loader:
                     sizes[name] = self._sizes[name]
             elif name.endswith("_layouts"):
                 sizes[name] = self._slots
-            elif name.endswith(("_requests", "_scans")):
+            elif name.endswith("_requests"):
                 sizes[name] = self._in_flight
         return sizes
