@@ -27,6 +27,7 @@ struct outgoing_set {
 	/* Of process and header map; the seal has the rest of them. 0: nobody has had it. */
 	__u32 tags[OUTGOING_WAYS];
 	__u32 requests[OUTGOING_WAYS]; /* open ones that have this place */
+	__u64 turns; /* requests that have begun here, and in the low half those that are just about to */
 	struct outgoing entries[OUTGOING_WAYS];
 };
 
@@ -93,6 +94,24 @@ static __always_inline bool outgoing_header(struct outgoing_requests *found, __u
 	return false;
 }
 
+#define OUTGOING_TURN ((1ULL << 32) + 1)
+
+/* Begin to look for a place. One at a time, lest two requests with the same header map have two places: whoever is not
+ * alone goes without, and whoever was there before learns it from outgoing_turn_over. Both numbers are in one word, on
+ * whose changes all processors agree. */
+static __always_inline __u64 outgoing_turn(struct outgoing_set *set)
+{
+	__sync_fetch_and_add(&set->turns, OUTGOING_TURN);
+	return *(volatile __u64 *)&set->turns;
+}
+
+/* Whether nobody else came meanwhile. */
+static __always_inline bool outgoing_turn_over(struct outgoing_set *set, __u64 turn)
+{
+	__sync_fetch_and_add(&set->turns, -1ULL);
+	return *(volatile __u64 *)&set->turns >> 32 == turn >> 32;
+}
+
 /* The way of a set that has this tag, or that can have it; OUTGOING_WAYS where all are in use. */
 static __always_inline __u64 outgoing_way(const struct outgoing_set *set, __u32 tag)
 {
@@ -107,37 +126,28 @@ static __always_inline __u64 outgoing_way(const struct outgoing_set *set, __u32 
 	return OUTGOING_WAYS;
 }
 
-static __always_inline void outgoing_header_begin(struct outgoing_call *call, __u64 process, __u64 header,
-						  const struct trace_context *context)
+/* Take a place for a request in a set. Its number in the set; OUTGOING_WAYS where there is none. */
+static __always_inline __u64 outgoing_take(struct outgoing_set *set, __u64 key, const struct trace_context *context)
 {
 	const any_u64 *ids = (const any_u64 *)context;
-	__u32 index = outgoing_index(process, header), now = coarse_time();
-	__u64 key = outgoing_key(process, header), way;
-	struct outgoing_set *set = bpf_map_lookup_elem(&outgoing_headers, &index);
+	__u32 now = coarse_time();
+	__u64 way = outgoing_way(set, outgoing_tag(key));
 	struct outgoing *entry;
 
-	call->place = OUTGOING_NOWHERE;
-	if (!set)
-		return;
-	way = outgoing_way(set, outgoing_tag(key));
 	if (way >= OUTGOING_WAYS) {
 		way = key;
 		MASK(way, OUTGOING_WAYS - 1);
 		if (now - set->entries[way].since < OUTGOING_MISSED)
-			return;
+			return OUTGOING_WAYS;
 		set->entries[way].takers++;
 		set->requests[way] = 0;
 	}
 	MASK(way, OUTGOING_WAYS - 1);
 	entry = &set->entries[way];
-	call->place = index * OUTGOING_WAYS + way;
-	call->takers = entry->takers;
-	/* Others may do the same now, for this header map or another one. Whoever comes second sees so, and whoever was
-	 * first looks again when it is done. */
 	__sync_fetch_and_add(&set->requests[way], 1);
 	if (*(volatile __u32 *)&set->requests[way] != 1) {
 		entry->shared = true;
-		return;
+		return way;
 	}
 	entry->shared = false;
 	entry->written = 0;
@@ -148,8 +158,31 @@ static __always_inline void outgoing_header_begin(struct outgoing_call *call, __
 	entry->ids[2] = ids[2];
 	entry->flags = context->flags;
 	entry->seal = outgoing_seal(key, context);
-	if (*(volatile __u32 *)&set->requests[way] != 1)
-		entry->shared = true;
+	return way;
+}
+
+static __always_inline void outgoing_header_begin(struct outgoing_call *call, __u64 process, __u64 header,
+						  const struct trace_context *context)
+{
+	__u32 index = outgoing_index(process, header);
+	struct outgoing_set *set = bpf_map_lookup_elem(&outgoing_headers, &index);
+	__u64 way = OUTGOING_WAYS, turn;
+	bool alone;
+
+	call->place = OUTGOING_NOWHERE;
+	if (!set)
+		return;
+	turn = outgoing_turn(set);
+	if ((__u32)turn == 1)
+		way = outgoing_take(set, outgoing_key(process, header), context);
+	alone = outgoing_turn_over(set, turn);
+	if (way >= OUTGOING_WAYS)
+		return;
+	MASK(way, OUTGOING_WAYS - 1);
+	if (!alone)
+		set->entries[way].shared = true;
+	call->place = index * OUTGOING_WAYS + way;
+	call->takers = set->entries[way].takers;
 }
 
 static __always_inline void outgoing_header_end(const struct outgoing_call *call)
