@@ -20,9 +20,11 @@ struct context_key {
 
 enum context_owner {
 	CONTEXT_OF_CALL,
-	CONTEXT_OF_REQUEST, /* over HTTP/1 */
+	CONTEXT_OF_REQUEST,
 	CONTEXT_OF_CONNECTION, /* HTTP/1: no span's, but which goroutine serves it */
-	CONTEXT_OF_FIRST_REQUEST, /* of a connection: to context_put only */
+	/* To context_put only, of requests on what may be a new connection: */
+	CONTEXT_OF_FIRST_REQUEST, /* HTTP/1 */
+	CONTEXT_OF_STREAM, /* HTTP/2: whichever request it is */
 };
 
 /* Entries outlive their span: a goroutine that outlives the request goes on with its context. When nobody has the context
@@ -90,6 +92,7 @@ static __noinline __attribute__((unused)) int context_put(__u64 process, __u64 g
 	struct context_key key = {process, address};
 	struct context_span entry = {.goid = goid, .whose = whose};
 	struct go_interface parent;
+	bool is_known;
 
 	if (!address)
 		return 0;
@@ -101,13 +104,15 @@ static __noinline __attribute__((unused)) int context_put(__u64 process, __u64 g
 		key.address = context_parent(&parent);
 	else
 		entry.parent = parent.data;
-	if (whose == CONTEXT_OF_FIRST_REQUEST)
+	is_known = whose < CONTEXT_OF_FIRST_REQUEST;
+	if (!is_known)
 		entry.whose = CONTEXT_OF_REQUEST;
 	bpf_map_update_elem(&contexts, &key, &entry, BPF_ANY);
-	if (whose != CONTEXT_OF_FIRST_REQUEST)
+	if (is_known)
 		return 0;
 	key.address = parent.data;
-	bpf_map_delete_elem(&contexts, &key);
+	if (bpf_map_lookup_elem(&contexts, &key)) /* costs less than to delete what is not there */
+		bpf_map_delete_elem(&contexts, &key);
 	return 0;
 }
 
@@ -119,12 +124,18 @@ static __always_inline void context_note(__u64 process, __u64 goid, __u64 addres
 	context_put(process, goid, address, trace, CONTEXT_OF_CALL);
 }
 
-/* The same for a request over HTTP/1. With the first one of a connection, all is forgotten that is known of another
- * whose context was at the same address. */
+/* The same for a request that net/http serves. With the first one of a connection all is forgotten that is known of another
+ * whose context was at the same address. Over HTTP/2, where each request has a goroutine of its own, any may be the first. */
 static __always_inline void context_note_request(__u64 process, __u64 goid, __u64 address,
-						 const struct trace_context *trace, bool first)
+						 const struct trace_context *trace, bool http2, bool first)
 {
-	context_put(process, goid, address, trace, first ? CONTEXT_OF_FIRST_REQUEST : CONTEXT_OF_REQUEST);
+	enum context_owner whose = CONTEXT_OF_REQUEST;
+
+	if (http2)
+		whose = CONTEXT_OF_STREAM;
+	else if (first)
+		whose = CONTEXT_OF_FIRST_REQUEST;
+	context_put(process, goid, address, trace, whose);
 }
 
 /* Let the parent of a request's context, which is the context of its HTTP/1 connection, stand for the goroutine: whoever

@@ -32,7 +32,7 @@ static __always_inline void note_unsampled(const struct hit *hit, struct gorouti
 	__u64 now;
 
 	if (http2) {
-		context_note(hit->key.process, hit->key.goid, context, &span->context);
+		context_note_request(hit->key.process, hit->key.goid, context, &span->context, true, false);
 		return;
 	}
 	if (goroutine->contexts_noted & context_bit(context))
@@ -145,11 +145,8 @@ static __always_inline struct http_server_request *server_start_read(struct pt_r
 		note_unsampled(hit, goroutine, writer, context, span);
 		return NULL;
 	}
-	if (writer)
-		context_note(hit->key.process, hit->key.goid, context, &span->context);
-	else
-		context_note_request(hit->key.process, hit->key.goid, context, &span->context,
-				     !goroutine->contexts_noted && !goroutine->connection_noted);
+	context_note_request(hit->key.process, hit->key.goid, context, &span->context, writer,
+			     !goroutine->contexts_noted && !goroutine->connection_noted);
 	goroutine->contexts_noted |= context_bit(context);
 	entry = request_find_or_add(&hit->key);
 	if (!entry)

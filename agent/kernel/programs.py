@@ -185,7 +185,10 @@ class Programs:
         return self._loader.types
 
     def map(self, name: str) -> Map:
-        """Give a shared map."""
+        """Give a map that objects share, once one of those that have it is loaded. Raises KernelError."""
+        for loaded in self._objects.values():
+            if name in loaded.maps:
+                return loaded.map(name)
         return self._process.map(name)
 
     def format(self, name: str) -> Format:

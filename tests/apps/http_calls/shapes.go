@@ -71,6 +71,13 @@ var shapes = map[string]http.HandlerFunc{
 	"/nested":     nested,
 	"/chain":      func(w http.ResponseWriter, r *http.Request) { wait(1, func() { chain(r) }) },
 	"/background": background,
+	"/held": func(w http.ResponseWriter, r *http.Request) {
+		wait(1, func() {
+			<-released
+			call(r.Context(), id(r), "/")
+		})
+	},
+	"/release": func(w http.ResponseWriter, r *http.Request) { released <- struct{}{} }, // one that is held
 	"/background-no-context": func(w http.ResponseWriter, r *http.Request) {
 		request := id(r)
 		go func() {
@@ -85,6 +92,8 @@ var shapes = map[string]http.HandlerFunc{
 		call(r.Context(), id(r), "/broken")
 	},
 }
+
+var released = make(chan struct{})
 
 type key struct{}
 

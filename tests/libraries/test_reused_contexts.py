@@ -1,0 +1,135 @@
+"""Memory in which one request has had its context is used again for another one's: what is known of the first must not
+count for the second. When that happens is up to the garbage collector, so these tests bring it about in the programs'
+maps: they move what was noted of one request to where another one has its context.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import pytest
+
+from agent.config import Config, Selector
+from agent.kernel.formats import Format, Value, format_of
+from tests.libraries.test_net_http_client import UNSAMPLED
+from tests.support.calls import Calls, calling, calls, requests
+from tests.support.golang import NEWEST, VERSIONS, build
+from tests.support.tracing import Tracing, tracing
+
+pytestmark = pytest.mark.kernel
+
+
+@dataclass
+class Notes:
+    """What the programs know of a process: of its goroutines and of the contexts of its requests."""
+
+    watched: Tracing
+    app: Calls
+
+    def __post_init__(self) -> None:
+        self._types = self.watched.programs.types["net_http_server"]
+        self.connection = self._types.constants["CONTEXT_OF_CONNECTION"]
+
+    def _format(self, name: str) -> Format:
+        return format_of(self._types.struct(name))
+
+    def _all(self, name: str, key: str, value: str) -> list[tuple[dict[str, Value], dict[str, Value]]]:
+        keys, values = self._format(key), self._format(value)
+        return [
+            (keys.unpack(one), values.unpack(other)) for one, other in self.watched.programs.map(name).items()
+        ]
+
+    def served(self) -> list[tuple[dict[str, Value], Value]]:
+        """The goroutines that serve a request just now, and the address of its context."""
+        known = self._all("goroutines", "goroutine_key", "goroutine")
+        return [(key, entry["request_context"]) for key, entry in known if entry["request_context"]]
+
+    def contexts(self) -> list[tuple[dict[str, Value], dict[str, Value]]]:
+        """What is noted of contexts."""
+        return self._all("contexts", "context_key", "context_span")
+
+    def put(self, key: dict[str, Value], entry: dict[str, Value]) -> None:
+        """Note something of a context."""
+        packed = self._format("context_key").pack(key), self._format("context_span").pack(entry)
+        self.watched.programs.map("contexts").update(*packed)
+
+    def held(self) -> tuple[dict[str, Value], Value]:
+        """The one goroutine that serves a request which is held, and the address of its context."""
+        self.watched.until(lambda: len(self.served()) == 1, "a request that is held")
+        return self.served()[0]
+
+    @contextmanager
+    def holding(self, number: int, **how: object) -> Iterator[list[int]]:
+        """So many requests to "/held", one after the other; their numbers are there when the block has ended."""
+        numbers: list[int] = []
+
+        def ask() -> None:
+            if how.get("http2"):
+                numbers.extend(self.app.ask_http2("/held", number, at_a_time=1))
+            else:
+                numbers.extend(self.app.ask("/held", number, headers={"traceparent": UNSAMPLED}))
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        yield numbers
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+@pytest.fixture(scope="module", params=[VERSIONS[0], NEWEST])
+def notes(request: pytest.FixtureRequest) -> Iterator[Notes]:
+    """A program that is traced; since Go 1.27 the context of an HTTP/2 connection is of the same type as others."""
+    program = build("http_calls", go=request.param)
+    discovery = replace(Config().discovery, include=(Selector(exe=str(program)),))
+    with tracing(replace(Config(), discovery=discovery)) as watched, calling(program) as app:
+        watched.tracer.scan()
+        assert watched.traced(program) == [app.pid]
+        yield Notes(watched, app)
+
+
+@pytest.mark.parametrize("http2", [False, True], ids=["HTTP/1", "HTTP/2"])
+def test_a_request_whose_context_is_where_that_of_a_closed_connection_was(notes: Notes, http2: bool) -> None:
+    """A request that is not sampled: its call must not become the child of the one that was."""
+    watched, app = notes.watched, notes.app
+    (before,) = app.ask_http2("/nothing", 1, at_a_time=1) if http2 else app.ask("/nothing", 1)
+    watched.until(lambda: before in requests(watched.spans_of(app.pid)), "the span of the request before")
+    span = requests(watched.spans_of(app.pid))[before]
+    (stale,) = [entry for _, entry in notes.contexts() if entry["trace.span_id"] == span.span_id]
+    with notes.holding(1) as numbers:
+        goroutine, context = notes.held()
+        (connection,) = [
+            key["address"]
+            for key, entry in notes.contexts()
+            if (entry["whose"], entry["goid"]) == (notes.connection, goroutine["goid"])
+        ]
+        notes.put({"process": goroutine["process"], "address": context}, stale | {"parent": connection})
+        app.ask("/release", 1)
+    # Its records come before this one's.
+    (after,) = app.ask("/handler", 1)
+    watched.until(lambda: after in dict(calls(watched.spans_of(app.pid))), "a call that is sampled")
+    assert not [span for number, span in calls(watched.spans_of(app.pid)) if number in numbers]
+
+
+def test_a_connection_whose_context_is_where_that_of_a_closed_one_was(notes: Notes) -> None:
+    """An HTTP/2 connection, where a closed one had had requests that were not sampled: that is forgotten."""
+    watched, app = notes.watched, notes.app
+    with notes.holding(2, http2=True) as numbers:
+        goroutine, context = notes.held()
+        (noted,) = [entry for key, entry in notes.contexts() if key["address"] == context]
+        where = {"process": goroutine["process"], "address": noted["parent"]}
+        notes.put(where, {"whose": notes.connection, "goid": 1})
+        app.ask("/release", 1)
+        watched.until(
+            lambda: goroutine not in [key for key, _ in notes.served()], "the end of the first request"
+        )
+        notes.held()
+        assert where not in [key for key, _ in notes.contexts()]
+        app.ask("/release", 1)
+    watched.until(lambda: dict(calls(watched.spans_of(app.pid))).keys() >= set(numbers), "both calls")
+    parents = requests(watched.spans_of(app.pid))
+    for number, span in calls(watched.spans_of(app.pid)):
+        if number in numbers:
+            assert span.parent_span_id == parents[number].span_id
