@@ -149,6 +149,8 @@ def _run(daemon: Daemon, release: str, address: str, storm: Storm) -> str:
             answer = app.do("storm", topic=topic, count=storm.messages, partitions=storm.concurrency)
             assert not answer["error"], (answer, number)
             tally.update(answer["tally"])
+            if storm.times > 1:
+                print(f"  storm {number + 1} of {storm.times}: {answer['tally']}", flush=True)
         assert tally["received"] == storm.times * storm.messages, tally
         sent = tally["received"] - tally["own"] - tally["compressed"]
         assert tally["carried"] > sent * 2 / 3, tally
