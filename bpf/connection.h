@@ -22,19 +22,51 @@ struct connection_layout {
 LAYOUTS(connection_layouts, struct connection_layout);
 
 struct connection_note {
+	struct connection_key key; /* whose it is: others may have the same hash */
+	__u32 time; /* coarse_time(); 0: taken */
 	struct trace_context context;
-	__u64 time; /* ns; 0: taken */
 };
 
-/* A request that has not come by then won't: the note is of one that its server, not traced then, did not take. */
-#define NOTE_LIFETIME (10ULL * 1000 * 1000 * 1000)
+/* In coarse_time, five seconds or more. A request that has not come by then won't: the note is of one that its server, not
+ * traced then, did not take. */
+#define NOTE_LIFETIME 40
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 4096);
-	__type(key, struct connection_key);
+	__type(key, __u64); /* connection_hash(): a look by all of the key would take twice as long */
 	__type(value, struct connection_note);
 } connection_notes SEC(".maps");
+
+static __always_inline __u64 connection_hash(const struct connection_key *key)
+{
+	const any_u64 *words = (const any_u64 *)key;
+	__u64 hash = 0;
+
+	_Static_assert(sizeof(*key) == 5 * sizeof(*words) + sizeof(key->stream), "all of it counts");
+#pragma unroll
+	for (int i = 0; i < 5; i++) {
+		hash = (hash ^ words[i]) * 0x9e3779b97f4a7c15ULL;
+		hash ^= hash >> 32;
+	}
+	return (hash ^ key->stream) * 0xbf58476d1ce4e5b9ULL;
+}
+
+static __always_inline bool is_same_connection(const struct connection_key *one, const struct connection_key *other)
+{
+	const any_u64 *a = (const any_u64 *)one, *b = (const any_u64 *)other;
+
+	return !((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4]) |
+		 (one->stream ^ other->stream));
+}
+
+/* The note of a connection, if there is one. `hash` is the key's. */
+static __always_inline struct connection_note *connection_find(const struct connection_key *key, const __u64 *hash)
+{
+	struct connection_note *note = bpf_map_lookup_elem(&connection_notes, hash);
+
+	return note && is_same_connection(&note->key, key) ? note : NULL;
+}
 
 /* Whether there has been any note: servers without traced clients on their machine need not look. */
 struct {
@@ -117,23 +149,29 @@ static __always_inline bool connection_read(struct connection_reading *at, const
 /* The client's end: a request with this context is about to be sent. */
 static __always_inline void connection_note(const struct connection_key *key, const struct trace_context *context)
 {
-	struct connection_note *known = bpf_map_lookup_elem(&connection_notes, key);
-	struct connection_note note = {.context = *context, .time = bpf_ktime_get_ns()};
-	__u64 *made = notes_made();
+	__u64 hash = connection_hash(key), *made = notes_made();
+	struct connection_note *known = connection_find(key, &hash);
 
 	if (made && !*made)
 		*made = 1;
-	if (known)
-		*known = note;
-	else if (bpf_map_update_elem(&connection_notes, key, &note, BPF_ANY))
-		return;
+	if (known) {
+		known->context = *context;
+		known->time = coarse_time();
+	} else {
+		struct connection_note note = {.key = *key, .time = coarse_time(), .context = *context};
+
+		/* Of two with the same hash only one can have a note. */
+		if (bpf_map_update_elem(&connection_notes, &hash, &note, BPF_NOEXIST))
+			return;
+	}
 	count(COUNTER_CONTEXTS_NOTED);
 }
 
 /* The client's end: a request is about to be sent that carries a context itself, or is not known. */
 static __always_inline void connection_forget(const struct connection_key *key)
 {
-	struct connection_note *note = bpf_map_lookup_elem(&connection_notes, key);
+	__u64 hash = connection_hash(key);
+	struct connection_note *note = connection_find(key, &hash);
 
 	if (note)
 		note->time = 0;
@@ -152,16 +190,17 @@ static __always_inline bool are_connections_joined(void)
 /* The server's end: a request without a context has come. The note of an HTTP/1 connection stays, for its next request. */
 static __always_inline bool connection_take(const struct connection_key *key, struct trace_context *context)
 {
-	struct connection_note *note = bpf_map_lookup_elem(&connection_notes, key);
+	__u64 hash = connection_hash(key);
+	struct connection_note *note = connection_find(key, &hash);
 	bool fresh;
 
 	if (!note || !note->time)
 		return false;
-	fresh = bpf_ktime_get_ns() - note->time < NOTE_LIFETIME;
+	fresh = (__u32)coarse_time() - note->time < NOTE_LIFETIME;
 	*context = note->context;
 	note->time = 0;
 	if (key->stream)
-		bpf_map_delete_elem(&connection_notes, key);
+		bpf_map_delete_elem(&connection_notes, &hash);
 	if (fresh)
 		count(COUNTER_CONTEXTS_JOINED);
 	return fresh;
