@@ -59,6 +59,7 @@ func port(listener net.Listener) int { return listener.Addr().(*net.TCPAddr).Por
 func answers() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+	mux.HandleFunc("/meet", func(w http.ResponseWriter, r *http.Request) { calls.meet(integer(r.FormValue("of"))) })
 	mux.HandleFunc("/missing", http.NotFound)
 	mux.HandleFunc("/broken", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusBadGateway) })
 	mux.HandleFunc("/moved", func(w http.ResponseWriter, r *http.Request) {

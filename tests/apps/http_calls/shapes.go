@@ -85,8 +85,10 @@ var shapes = map[string]http.HandlerFunc{
 			call(context.Background(), request, "/")
 		}()
 	},
-	"/panic": panics,
-	"/moved": func(w http.ResponseWriter, r *http.Request) { call(r.Context(), id(r), "/moved") },
+	"/prepared": func(w http.ResponseWriter, r *http.Request) { prepared(r, 128, false) },
+	"/shared":   func(w http.ResponseWriter, r *http.Request) { prepared(r, 4, true) },
+	"/panic":    panics,
+	"/moved":    func(w http.ResponseWriter, r *http.Request) { call(r.Context(), id(r), "/moved") },
 	"/other": func(w http.ResponseWriter, r *http.Request) {
 		call(context.WithValue(r.Context(), key{}, 1), id(r), "/missing")
 		call(r.Context(), id(r), "/broken")

@@ -1,0 +1,71 @@
+"""A client's requests of which many are open at a time: each goes out with its own context, or with none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from agent.config import Config, Selector
+from tests.support.calls import Calls, calling, requests
+from tests.support.daemon import attributes
+from tests.support.golang import NEWEST, VERSIONS, build
+from tests.support.tracing import Tracing, tracing
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture(scope="module", params=[VERSIONS[0], NEWEST])
+def traced(request: pytest.FixtureRequest) -> Iterator[tuple[Tracing, Calls]]:
+    program = build("http_calls", go=request.param)
+    discovery = replace(Config().discovery, include=(Selector(exe=str(program)),))
+    with tracing(replace(Config(), discovery=discovery)) as watched, calling(program) as app:
+        watched.tracer.scan()
+        assert watched.traced(program) == [app.pid]
+        yield watched, app
+
+
+def both_ends(traced: tuple[Tracing, Calls], path: str, calls_each: int) -> list[tuple[Span, Span | None]]:
+    """Ask once, and give what the backend was asked for then, each with the call that it is the child of."""
+    watched, app = traced
+    (number,) = app.ask(path, 1)
+
+    def of_request(kind: Span.SpanKind.ValueType, key: str) -> list[Span]:
+        spans = [span for span in watched.spans_of(app.pid) if span.kind == kind]
+        return [span for span in spans if attributes(span).get(key, "").endswith(f"&request={number}")]
+
+    def came() -> list[Span]:
+        return of_request(Span.SPAN_KIND_SERVER, "url.query")
+
+    watched.until(lambda: len(came()) == calls_each, f"{calls_each} requests to the backend")
+    watched.until(lambda: number in requests(watched.spans_of(app.pid)), "the request itself")
+    made = {span.span_id: span for span in of_request(Span.SPAN_KIND_CLIENT, "url.full")}
+    assert len(made) == calls_each
+    return [(span, made.get(span.parent_span_id)) for span in came()]
+
+
+def test_header_maps_side_by_side(traced: tuple[Tracing, Calls]) -> None:
+    """More than the places that those of a page have for themselves: the others find theirs elsewhere. Only where two
+    processors are at it for long, as the one was interrupted, a call goes out without its context, which is counted.
+    """
+    lost = ("contexts_unknown_request", "contexts_shared_header")
+    for _ in range(3):
+        before = traced[0].programs.counters()
+        ends = both_ends(traced, "/prepared", 128)
+        after = traced[0].programs.counters()
+        found = [(came, call) for came, call in ends if call is not None]
+        for came, call in found:
+            assert attributes(call)["url.full"].endswith("?" + attributes(came)["url.query"])
+        assert len(ends) - len(found) == sum(after[name] - before[name] for name in lost)
+        assert len(found) > 120
+
+
+def test_one_header_map(traced: tuple[Tracing, Calls]) -> None:
+    """Of requests at a time: which of them is written is not known, so that at most the last one can have a parent."""
+    for _ in range(10):
+        for came, call in both_ends(traced, "/shared", 4):
+            assert bool(call) == bool(came.parent_span_id)
+            if call:
+                assert attributes(call)["url.full"].endswith("?" + attributes(came)["url.query"])
