@@ -30,13 +30,11 @@ class Roster:
         self._programs = programs
         self._files = programs.map("files")
         self._processes = programs.map("processes")
-        self._process_changes = programs.map("process_changes")
         self._file_key = programs.format("file_key")
         self._file_entry = programs.format("file_entry")
         self._process = programs.format("process")
         self._header_sets = HeaderSets(programs)
         self._last_number = 0
-        self._changes = 0
 
     @property
     def key_size(self) -> int:
@@ -100,7 +98,7 @@ class Roster:
                 self.change(pid, slot, choice, known)
                 return known
             self._processes.update(_pid_key(pid), entry)
-            self._tell_of_change()
+            self._programs.processes_changed()
         return number
 
     def change(self, pid: int, slot: int, choice: Choice, number: int) -> None:
@@ -108,12 +106,12 @@ class Roster:
         entry = self._process.pack(self._values(slot, choice) | {"id": number})
         with suppress(KernelError):
             self._processes.update(_pid_key(pid), entry, Replace.CHANGE)
-            self._tell_of_change()
+            self._programs.processes_changed()
 
     def strike(self, pid: int) -> None:
         """Have the programs listen to a process no more."""
         if self._processes.delete(_pid_key(pid)):
-            self._tell_of_change()
+            self._programs.processes_changed()
 
     def number_of(self, pid: int, slot: int | None = None) -> int:
         """The number by which the kernel traces a process, as the executable in `slot` if given; 0 if it doesn't."""
@@ -122,11 +120,6 @@ class Roster:
             return 0
         values = self._process.unpack(entry)
         return int(values["id"]) if slot is None or values["slot"] == slot else 0
-
-    def _tell_of_change(self) -> None:
-        """Have the programs look again at what they keep of processes (bpf/process_cache.h)."""
-        self._changes += 1
-        self._process_changes.update(bytes(4), self._changes.to_bytes(8, "little"))
 
     def _entry(self, verdict: str, process: Mapping[str, int] = MappingProxyType({})) -> bytes:
         values = {f"process.{name}": value for name, value in process.items()}

@@ -26,6 +26,7 @@ struct span {
 	__u8 parent_id[8];
 	__u64 start; /* CLOCK_MONOTONIC, ns */
 	__u64 stack; /* bytes of the goroutine's stack in use when it began; 0: not asked */
+	__u64 sp; /* the stack pointer then, before the stack was moved; 0: not asked */
 	__u64 call; /* tells the call from the next one: an argument of it; 0: nothing does */
 };
 
@@ -90,19 +91,22 @@ struct hit {
  * else hears of them either. */
 static __always_inline bool hit_process(struct hit *hit, struct pt_regs *ctx)
 {
+	const struct cached_process *known;
+
 	use_stack_of_thread(ctx);
 	hit->tgid = current_tgid();
-	hit->process = process_of(hit->tgid);
-	return hit->process && !(hit->process->libraries_off & library_bit) &&
+	known = process_of(hit->tgid);
+	if (!known)
+		return false;
+	hit->process = &known->process;
+	hit->go = &known->go;
+	return !(hit->process->libraries_off & library_bit) &&
 	       (is_context_sent() || hit->process->sampler != SAMPLER_ALWAYS_OFF);
 }
 
 /* Then the goroutine, but not its open spans; false where it cannot be told. */
 static __always_inline bool hit_goroutine(struct hit *hit, struct pt_regs *ctx)
 {
-	hit->go = bpf_map_lookup_elem(&runtime_layouts, &hit->process->slot);
-	if (!hit->go)
-		return false;
 	hit->key.process = hit->process->id;
 	hit->g = GO_G(ctx);
 	hit->sp = GO_SP(ctx);

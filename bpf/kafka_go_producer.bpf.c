@@ -292,17 +292,18 @@ __noinline int batch_begin(__u32 tgid, __u64 goid, __u64 sp, __u64 first)
 	const struct kafka_go_writer_layout *go;
 	struct kafka_go_attempts *attempts;
 	struct kafka_producer_record *record;
+	const struct cached_process *known = process_of(tgid);
 	struct kafka_go_call *call;
 	struct hit hit = {};
 
-	hit.process = process_of(tgid);
-	if (!hit.process)
+	if (!known)
 		return 0;
+	hit.process = &known->process;
+	hit.go = &known->go;
 	hit.key.process = hit.process->id;
 	hit.key.goid = goid;
-	hit.go = bpf_map_lookup_elem(&runtime_layouts, &hit.process->slot);
 	go = bpf_map_lookup_elem(&kafka_go_writer_layouts, &hit.process->slot);
-	if (!hit.go || !go)
+	if (!go)
 		return 0;
 	if (go->older_batch == GO_UNKNOWN)
 		attempts = bpf_map_lookup_elem(&kafka_go_attempts, &hit.key);

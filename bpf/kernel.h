@@ -106,10 +106,11 @@ static __always_inline __u64 coarse_time(void)
  * 6.0, so that one overwrites the pointers that another one has spilled: the kernel crashes (seen on 7.3;
  * bpf_enable_priv_stack() in kernel/bpf/verifier.c). A program with a tail call in it gets no such stack. This one is
  * dead code to the verifier, which counts it and takes it out. */
-const volatile bool never = false;
-
 static __always_inline void use_stack_of_thread(void *ctx)
 {
-	if (never)
+	__u64 ever = 0;
+
+	asm volatile("" : "+r"(ever)); /* for all that the compiler knows */
+	if (ever)
 		bpf_tail_call(ctx, NULL, 0);
 }

@@ -41,9 +41,7 @@ static __always_inline bool is_context_of_request(struct goroutine *goroutine, c
 /* What a request was is forgotten, but not that it was not sampled. */
 static __always_inline void found_unsampled(struct goroutine *goroutine)
 {
-	random_id(goroutine->found.trace_id, sizeof(goroutine->found.trace_id));
-	random_id(goroutine->found.span_id, sizeof(goroutine->found.span_id));
-	goroutine->found.flags = 0;
+	context_make_up(&goroutine->found);
 	goroutine->found_goid = 0;
 }
 

@@ -7,7 +7,7 @@
  * agent changes meanwhile makes all of them stale: their own processes then fill them again. */
 #pragma once
 
-#include "process.h"
+#include "go.h"
 
 struct cached_process {
 	__u64 seal; /* over all that follows: it may be filled by one thread while another one reads it */
@@ -15,6 +15,7 @@ struct cached_process {
 	__u32 tgid; /* 0: nobody's */
 	__u32 claims; /* 1: it is somebody's */
 	struct process process;
+	struct runtime_layout go; /* of its executable: beside it, as every hit needs both */
 };
 
 #define CACHED_PROCESSES 16384 /* a power of two */
@@ -50,12 +51,15 @@ static __always_inline const volatile __u64 *agent_changes(void)
 
 static __always_inline __u64 process_seal(const struct cached_process *cached)
 {
-	const any_u64 *words = (const any_u64 *)&cached->process;
+	const any_u64 *words = (const any_u64 *)&cached->process, *go = (const any_u64 *)&cached->go;
 
-	_Static_assert(sizeof(struct process) == 5 * sizeof(__u64), "all of its words are sealed");
+	_Static_assert(sizeof(cached->process) == 5 * sizeof(*words), "all of its words are sealed");
+	_Static_assert(sizeof(cached->go) == 4 * sizeof(*words), "all of its words are sealed");
 	return cached->changes * 0x9e3779b97f4a7c15ULL + cached->tgid * 0xbf58476d1ce4e5b9ULL +
 	       words[0] * 0x94d049bb133111ebULL + words[1] * 0xd6e8feb86659fd93ULL +
-	       words[2] * 0xff51afd7ed558ccdULL + words[3] * 0xc4ceb9fe1a85ec53ULL + words[4] * 0x8ebc6af09c88c6e3ULL;
+	       words[2] * 0xff51afd7ed558ccdULL + words[3] * 0xc4ceb9fe1a85ec53ULL +
+	       words[4] * 0x8ebc6af09c88c6e3ULL + go[0] * 0xd1342543de82ef95ULL + go[1] * 0xda942042e4dd58b5ULL +
+	       go[2] * 0xaef17502108ef2d9ULL + go[3] * 0xf1357aea2e62a9c5ULL;
 }
 
 /* Make a place a process's own, if it is nobody's. */
@@ -78,6 +82,7 @@ static __always_inline bool process_claim(struct cached_process *cached, __u32 t
 __noinline __u32 process_bring(__u32 tgid)
 {
 	const volatile __u64 *changes = agent_changes();
+	const struct runtime_layout *go;
 	const struct process *process;
 	__u64 before;
 
@@ -85,7 +90,7 @@ __noinline __u32 process_bring(__u32 tgid)
 		return CACHED_PROCESSES;
 	before = *changes; /* before the look: what is changed after it makes this stale */
 	process = bpf_map_lookup_elem(&processes, &tgid);
-	if (!process || !process->wanted)
+	if (!process || !process->wanted || !(go = bpf_map_lookup_elem(&runtime_layouts, &process->slot)))
 		return CACHED_PROCESSES;
 	for (__u32 i = 0; i < PROCESS_PLACES; i++) {
 		struct cached_process *cached = process_at(tgid + i);
@@ -96,6 +101,7 @@ __noinline __u32 process_bring(__u32 tgid)
 			continue;
 		cached->changes = before;
 		cached->process = *process;
+		cached->go = *go;
 		cached->seal = process_seal(cached);
 		return (tgid + i) & (CACHED_PROCESSES - 1);
 	}
@@ -117,23 +123,20 @@ static __always_inline void process_forget(__u32 tgid)
 }
 
 /* NULL, and counted, where the process is not traced. */
-static __always_inline const struct process *process_of(__u32 tgid)
+static __always_inline const struct cached_process *process_of(__u32 tgid)
 {
+	__u32 place = tgid & (CACHED_PROCESSES - 1);
+	const struct cached_process *cached = process_at(place);
 	const volatile __u64 *changes = agent_changes();
-	struct cached_process *cached = process_at(tgid);
-	__u64 differs;
-	__u32 place;
 
 	if (!cached || !changes)
 		return NULL;
-	/* One jump, not three: each would have the verifier go through all that follows. */
-	differs = (cached->tgid ^ tgid) | (cached->changes ^ *changes) | (cached->seal ^ process_seal(cached));
-	if (likely(!differs))
-		return &cached->process;
-	place = process_bring(tgid);
+	/* One jump, not three: each would have the verifier go through all that follows. For the same reason there is one way
+	 * on from here, which looks for the place once more. */
+	if (unlikely((cached->tgid ^ tgid) | (cached->changes ^ *changes) | (cached->seal ^ process_seal(cached))))
+		place = process_bring(tgid);
 	cached = bpf_map_lookup_elem(&process_cache, &place);
-	if (cached)
-		return &cached->process;
-	count(COUNTER_PROCESSES_UNKNOWN);
-	return NULL;
+	if (unlikely(!cached))
+		count(COUNTER_PROCESSES_UNKNOWN);
+	return cached;
 }

@@ -122,8 +122,10 @@ static __always_inline struct span *span_push(const struct hit *hit, struct goro
 
 	spans_drop_stale(goroutine, stack);
 	span = span_open(hit, goroutine, kind, local_parent(hit, goroutine, context), false);
-	if (span)
+	if (span) {
 		span->stack = stack;
+		span->sp = hit->sp;
+	}
 	return span;
 }
 
@@ -144,17 +146,19 @@ static __always_inline struct span *span_push_outermost(const struct hit *hit, s
 	span = span_open(hit, goroutine, kind, local_parent(hit, goroutine, context), false);
 	if (span) {
 		span->stack = stack;
+		span->sp = hit->sp;
 		span->call = call;
 	}
 	return span;
 }
 
-/* The span of the call that returns here: the innermost of this kind, if it began where the stack was as full as now. */
+/* The span of the call that returns here: the innermost of this kind, if it began where the stack was as full as now. Where
+ * the stack has not been moved meanwhile its pointer is the same, and nothing has to be read. */
 static __always_inline struct span *span_returned(const struct hit *hit, struct goroutine *goroutine, __u16 kind)
 {
 	struct span *span = span_find(goroutine, kind);
 
-	return span && span->stack == stack_in_use(hit) ? span : NULL;
+	return span && (likely(span->sp == hit->sp) || span->stack == stack_in_use(hit)) ? span : NULL;
 }
 
 /* The span of another goroutine that context_find has found; NULL where it is open no more. */

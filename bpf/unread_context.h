@@ -13,13 +13,6 @@ static __always_inline bool is_context_unread(const struct trace_context *contex
 	return !(id[0] | id[1]);
 }
 
-static __always_inline void context_make_up(struct trace_context *context)
-{
-	random_id(context->trace_id, sizeof(context->trace_id));
-	random_id(context->span_id, sizeof(context->span_id));
-	context->flags = 0;
-}
-
 /* Read the context that a request carries, or make one up; it is not sampled. */
 static __always_inline void context_of_request_read(const struct hit *hit, __u64 header,
 						    struct trace_context *context)

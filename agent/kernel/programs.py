@@ -90,6 +90,7 @@ class Programs:
         self._objects: dict[str, LoadedObject] = {PROCESS_OBJECT: process}
         self._tracepoints: list[Attachment] = []
         self._reader: RecordReader | None = None
+        self._changes = 0
 
     @classmethod
     def load(
@@ -204,6 +205,12 @@ class Programs:
         loaded = self._object(object_name)
         for name, packed in layouts.items():
             loaded.map(f"{name}s").update(slot.to_bytes(4, "little"), packed)
+        self.processes_changed()
+
+    def processes_changed(self) -> None:
+        """Have the programs look again at what they keep of processes and their executables (bpf/process_cache.h)."""
+        self._changes += 1
+        self.map("process_changes").update(bytes(4), self._changes.to_bytes(8, "little"))
 
     def attach(self, object_name: str, program: str, path: str, offsets: list[int]) -> Attachment:
         """Attach a program at file offsets of an executable; raise KernelError (AttachError)."""
