@@ -136,7 +136,10 @@ def captured_headers(bench: Bench) -> list[Figure]:
 
 
 def grpc_spans(bench: Bench) -> list[Figure]:
-    """Count the runs of the agent's programs for unary gRPC calls: of the client's by themselves, and the server's."""
+    """Count the runs of the agent's programs for unary gRPC calls: of the client's by themselves, and the server's.
+
+    Nothing is written into them, as that is another library's.
+    """
     untraced = program()
     traced = Path(shutil.copy(untraced, bench.workspace / "grpc"))
     wanted = [{"method": "Unary"}] * _REQUESTS
@@ -145,7 +148,7 @@ def grpc_spans(bench: Bench) -> list[Figure]:
     with (
         serving(traced, log=log) as server,
         serving(untraced, log=log) as other,
-        _agent(bench, traced, "always_on") as agent,
+        _agent(bench, traced, "always_on", {"GOSPAN_PROPAGATION_GRPC": "no"}) as agent,
     ):
         _wait_until_traced(agent, traced)
         for side, path, address in (
@@ -169,13 +172,16 @@ _MESSAGES = 400
 
 
 def kafka_spans(bench: Bench) -> list[Figure]:
-    """Count the runs of the agent's programs for messages that are sent one by one, and for reading them."""
+    """Count the runs of the agent's programs for messages that are sent one by one, and for reading them.
+
+    Nothing is written into them, as that is another library's.
+    """
     path = Path(shutil.copy(kafka_go.program(), bench.workspace / "kafka_go"))
     hits = {}
     with (
         kafka.running() as broker,
         kafka_go.running_app(path, broker.address) as app,
-        _agent(bench, path, "always_on") as agent,
+        _agent(bench, path, "always_on", {"GOSPAN_PROPAGATION_KAFKA": "no"}) as agent,
     ):
         _wait_until_traced(agent, path)
         topic = app.topic("bench")

@@ -27,12 +27,13 @@ WRITES = Feature(True, "Trace context can be written into outgoing requests.")
             Propagation(),
             WRITES,
             (
-                "Trace context is written into outgoing HTTP/1 and HTTP/2 requests and outgoing gRPC calls; where it "
-                "is not, requests between traced processes of this machine are joined by their connections."
+                "Trace context is written into outgoing HTTP/1 and HTTP/2 requests, outgoing gRPC calls and messages "
+                "to Kafka; where it is not, requests between traced processes of this machine are joined by their "
+                "connections."
             ),
         ),
         (
-            Propagation(grpc=False, connections=False),
+            Propagation(grpc=False, kafka=False, connections=False),
             WRITES,
             (
                 "Trace context is written into outgoing HTTP/1 and HTTP/2 requests; where it is not, no requests are "
@@ -40,7 +41,7 @@ WRITES = Feature(True, "Trace context can be written into outgoing requests.")
             ),
         ),
         (
-            Propagation(http2=False),
+            Propagation(http2=False, kafka=False),
             WRITES,
             (
                 "Trace context is written into outgoing HTTP/1 requests and outgoing gRPC calls; where it is not, "
@@ -48,16 +49,15 @@ WRITES = Feature(True, "Trace context can be written into outgoing requests.")
             ),
         ),
         (
-            Propagation(kafka=True),
+            Propagation(http2=False, grpc=False),
             WRITES,
             (
-                "Trace context is written into outgoing HTTP/1 and HTTP/2 requests, outgoing gRPC calls and messages "
-                "to Kafka; where it is not, requests between traced processes of this machine are joined by their "
-                "connections."
+                "Trace context is written into outgoing HTTP/1 requests and messages to Kafka; where it is not, "
+                "requests between traced processes of this machine are joined by their connections."
             ),
         ),
         (
-            Propagation(http1=False, http2=False, grpc=False),
+            Propagation(http1=False, http2=False, grpc=False, kafka=False),
             WRITES,
             (
                 "Nothing is written into outgoing requests, as configured; requests between traced processes of this "

@@ -111,7 +111,7 @@ class Propagation:
     http2: bool = key(True, FLAG, "Write them into outgoing HTTP/2 requests.", restart=True)
     grpc: bool = key(True, FLAG, "Write them into outgoing gRPC calls.", restart=True)
     kafka: bool = key(
-        False,
+        True,
         FLAG,
         "Write traceparent into the headers of messages that kafka-go's Writers send.",
         restart=True,
