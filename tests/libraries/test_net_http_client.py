@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from agent.config import Config, Selector
-from tests.support.calls import Calls, calling, calls, requests
+from tests.support.calls import Calls, calls, requests, traced_calls
 from tests.support.daemon import attributes
-from tests.support.golang import NEWEST, VERSIONS, build
-from tests.support.tracing import Tracing, tracing
+from tests.support.golang import NEWEST, VERSIONS
+from tests.support.tracing import Tracing
 
 pytestmark = pytest.mark.kernel
 
@@ -64,12 +62,8 @@ FAILURES = {
 @pytest.fixture(scope="module", params=VERSIONS)
 def traced(request: pytest.FixtureRequest) -> Iterator[tuple[Tracing, Calls]]:
     """The program, built by each release of Go, and traced."""
-    program = build("http_calls", go=request.param)
-    discovery = replace(Config().discovery, include=(Selector(exe=str(program)),))
-    with tracing(replace(Config(), discovery=discovery)) as watched, calling(program) as app:
-        watched.tracer.scan()
-        assert watched.traced(program) == [app.pid]
-        yield watched, app
+    with traced_calls(request.param) as both:
+        yield both
 
 
 def spans_of(

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from agent.config import Config, Selector
-from tests.support.calls import Calls, calling, requests
+from tests.support.calls import Calls, requests, traced_calls
 from tests.support.daemon import attributes
-from tests.support.golang import NEWEST, VERSIONS, build
-from tests.support.tracing import Tracing, tracing
+from tests.support.golang import NEWEST, VERSIONS
+from tests.support.tracing import Tracing
 
 pytestmark = pytest.mark.kernel
 
 
 @pytest.fixture(scope="module", params=[VERSIONS[0], NEWEST])
 def traced(request: pytest.FixtureRequest) -> Iterator[tuple[Tracing, Calls]]:
-    program = build("http_calls", go=request.param)
-    discovery = replace(Config().discovery, include=(Selector(exe=str(program)),))
-    with tracing(replace(Config(), discovery=discovery)) as watched, calling(program) as app:
-        watched.tracer.scan()
-        assert watched.traced(program) == [app.pid]
-        yield watched, app
+    with traced_calls(request.param) as both:
+        yield both
 
 
 def both_ends(traced: tuple[Tracing, Calls], path: str, calls_each: int) -> list[tuple[Span, Span | None]]:

@@ -8,16 +8,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 
-from agent.config import Config, Selector
 from agent.kernel.formats import Format, Value, format_of
 from tests.libraries.test_net_http_client import UNSAMPLED
-from tests.support.calls import Calls, calling, calls, requests
-from tests.support.golang import NEWEST, VERSIONS, build
-from tests.support.tracing import Tracing, tracing
+from tests.support.calls import Calls, calls, requests, traced_calls
+from tests.support.golang import NEWEST, VERSIONS
+from tests.support.tracing import Tracing
 
 pytestmark = pytest.mark.kernel
 
@@ -82,11 +81,7 @@ class Notes:
 @pytest.fixture(scope="module", params=[VERSIONS[0], NEWEST])
 def notes(request: pytest.FixtureRequest) -> Iterator[Notes]:
     """A program that is traced; since Go 1.27 the context of an HTTP/2 connection is of the same type as others."""
-    program = build("http_calls", go=request.param)
-    discovery = replace(Config().discovery, include=(Selector(exe=str(program)),))
-    with tracing(replace(Config(), discovery=discovery)) as watched, calling(program) as app:
-        watched.tracer.scan()
-        assert watched.traced(program) == [app.pid]
+    with traced_calls(request.param) as (watched, app):
         yield Notes(watched, app)
 
 

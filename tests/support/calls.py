@@ -8,7 +8,7 @@ import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from types import MappingProxyType
@@ -16,7 +16,10 @@ from urllib.parse import parse_qs, urlsplit
 
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from agent.config import Config, Selector
 from tests.support.daemon import attributes
+from tests.support.golang import build
+from tests.support.tracing import Tracing, tracing
 
 
 @dataclass
@@ -80,6 +83,17 @@ def calling(program: Path) -> Iterator[Calls]:
             yield Calls(program, ready["pid"], ready["http"], ready["https"], ready["backend"], count(1))
         finally:
             process.kill()
+
+
+@contextmanager
+def traced_calls(go: str) -> Iterator[tuple[Tracing, Calls]]:
+    """Run the program as a release of Go builds it, and trace it."""
+    program = build("http_calls", go=go)
+    discovery = replace(Config().discovery, include=(Selector(exe=str(program)),))
+    with tracing(replace(Config(), discovery=discovery)) as watched, calling(program) as app:
+        watched.tracer.scan()
+        assert watched.traced(program) == [app.pid]
+        yield watched, app
 
 
 def number_in(url: str, name: str) -> int | None:
