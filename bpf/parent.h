@@ -45,17 +45,21 @@ static __always_inline void found_unsampled(struct goroutine *goroutine)
 	goroutine->found_goid = 0;
 }
 
-/* Has another connection had its context where that of this request's was? Then what was noted is of one that has been
- * closed. */
-static __always_inline bool is_of_closed_connection(__u64 process, const struct context_span *noted)
+/* Is the parent of this context another one's by now? For a request's, another connection has its context there: then what
+ * was noted is of one that has been closed. For one that was made from a request's, another request has. */
+static __always_inline bool is_parent_another(__u64 process, const struct context_span *noted)
 {
 	struct context_key key = {process, noted->parent};
-	const struct context_span *connection;
+	const struct context_span *parent = bpf_map_lookup_elem(&contexts, &key);
+	__u64 a, b;
 
-	if (noted->whose != CONTEXT_OF_REQUEST)
+	if (!parent)
 		return false;
-	connection = bpf_map_lookup_elem(&contexts, &key);
-	return connection && connection->whose == CONTEXT_OF_CONNECTION && connection->goid != noted->goid;
+	if (noted->whose == CONTEXT_OF_REQUEST)
+		return parent->whose == CONTEXT_OF_CONNECTION && parent->goid != noted->goid;
+	__builtin_memcpy(&a, parent->trace.trace_id, sizeof(a));
+	__builtin_memcpy(&b, noted->trace.trace_id, sizeof(b));
+	return parent->whose == CONTEXT_OF_REQUEST && a != b;
 }
 
 #define CONTEXT_FOUND 1 /* an address that no context has */
@@ -85,7 +89,7 @@ __noinline __u64 context_step(__u64 process, __u64 goid, __u64 context, __u64 ch
 			if (owner && is_context_of_request(goroutine, owner, known->goid, context))
 				return CONTEXT_FOUND;
 			if ((owner && span_is_open(owner, &known->trace)) ||
-			    (context_is_same(known, &parent) && !is_of_closed_connection(process, known))) {
+			    (context_is_same(known, &parent) && !is_parent_another(process, known))) {
 				goroutine->found = known->trace;
 				goroutine->found_goid = known->goid;
 				return CONTEXT_FOUND;

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from urllib.request import urlopen
 
 import pytest
 
@@ -31,6 +32,7 @@ class Notes:
     def __post_init__(self) -> None:
         self._types = self.watched.programs.types["net_http_server"]
         self.connection = self._types.constants["CONTEXT_OF_CONNECTION"]
+        self.call = self._types.constants["CONTEXT_OF_CALL"]
 
     def _format(self, name: str) -> Format:
         return format_of(self._types.struct(name))
@@ -61,15 +63,15 @@ class Notes:
         return self.served()[0]
 
     @contextmanager
-    def holding(self, number: int, **how: object) -> Iterator[list[int]]:
-        """So many requests to "/held", one after the other; their numbers are there when the block has ended."""
+    def holding(self, number: int, path: str = "/held", *, http2: bool = False) -> Iterator[list[int]]:
+        """Requests that are held, one after the other; their numbers are there when the block has ended."""
         numbers: list[int] = []
 
         def ask() -> None:
-            if how.get("http2"):
-                numbers.extend(self.app.ask_http2("/held", number, at_a_time=1))
+            if http2:
+                numbers.extend(self.app.ask_http2(path, number, at_a_time=1))
             else:
-                numbers.extend(self.app.ask("/held", number, headers={"traceparent": UNSAMPLED}))
+                numbers.extend(self.app.ask(path, number, headers={"traceparent": UNSAMPLED}))
 
         thread = threading.Thread(target=ask)
         thread.start()
@@ -123,8 +125,38 @@ def test_a_connection_whose_context_is_where_that_of_a_closed_one_was(notes: Not
         notes.held()
         assert where not in [key for key, _ in notes.contexts()]
         app.ask("/release", 1)
-    watched.until(lambda: dict(calls(watched.spans_of(app.pid))).keys() >= set(numbers), "both calls")
-    parents = requests(watched.spans_of(app.pid))
-    for number, span in calls(watched.spans_of(app.pid)):
+    check_parents(notes, numbers)
+
+
+def check_parents(notes: Notes, numbers: list[int]) -> None:
+    """Each call is the child of its own request."""
+    spans = notes.watched.spans_of
+
+    def complete() -> bool:
+        found = spans(notes.app.pid)
+        return set(numbers) <= dict(calls(found)).keys() & requests(found).keys()
+
+    notes.watched.until(complete, "all calls")
+    parents = requests(spans(notes.app.pid))
+    for number, span in calls(spans(notes.app.pid)):
         if number in numbers:
             assert span.parent_span_id == parents[number].span_id
+
+
+def test_a_context_that_is_where_another_request_had_one_for_a_call(notes: Notes) -> None:
+    """As a gRPC server that net/http serves has: made from the request's context, and noted as well."""
+    with notes.holding(1, "/held-derived", http2=True) as numbers:
+        goroutine, context = notes.held()
+        with urlopen(f"http://127.0.0.1:{notes.app.port}/derived", timeout=10) as answer:
+            address = int(answer.read(), 16)
+        (noted,) = [entry for key, entry in notes.contexts() if key["address"] == context]
+        stale = noted | {
+            "goid": 1,
+            "parent": context,
+            "whose": notes.call,
+            "trace.trace_id": bytes(range(16)),
+            "trace.span_id": bytes(range(8)),
+        }
+        notes.put({"process": goroutine["process"], "address": address}, stale)
+        notes.app.ask("/release", 1)
+    check_parents(notes, numbers)

@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptrace"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -71,12 +73,13 @@ var shapes = map[string]http.HandlerFunc{
 	"/nested":     nested,
 	"/chain":      func(w http.ResponseWriter, r *http.Request) { wait(1, func() { chain(r) }) },
 	"/background": background,
-	"/held": func(w http.ResponseWriter, r *http.Request) {
-		wait(1, func() {
-			<-released
-			call(r.Context(), id(r), "/")
-		})
+	"/held":       func(w http.ResponseWriter, r *http.Request) { held(r.Context(), id(r)) },
+	"/held-derived": func(w http.ResponseWriter, r *http.Request) {
+		ctx := context.WithValue(r.Context(), key{}, 1)
+		derived.Store(fmt.Sprintf("%p", ctx))
+		held(ctx, id(r))
 	},
+	"/derived": func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, derived.Load().(string)) },
 	"/release": func(w http.ResponseWriter, r *http.Request) { released <- struct{}{} }, // one that is held
 	"/background-no-context": func(w http.ResponseWriter, r *http.Request) {
 		request := id(r)
@@ -95,7 +98,18 @@ var shapes = map[string]http.HandlerFunc{
 	},
 }
 
-var released = make(chan struct{})
+var (
+	released = make(chan struct{})
+	derived  atomic.Value // the address of the last context of "/held-derived"
+)
+
+// held calls when it is told to.
+func held(ctx context.Context, id string) {
+	wait(1, func() {
+		<-released
+		call(ctx, id, "/")
+	})
+}
 
 type key struct{}
 
