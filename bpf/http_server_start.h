@@ -92,15 +92,18 @@ static __always_inline __u32 captured_room(void)
 	return RECORD_MAX - ROUTE_MAX;
 }
 
-/* A request begins in a process none of whose are sampled. What trace it belongs to is looked for when an HTTP client's call
- * is to send that on (unread_context.h). */
+/* A request begins in a process none of whose are sampled, or there is no room to look at it, so that it is not. What trace it
+ * belongs to is looked for when an HTTP client's call is to send that on (unread_context.h). */
 static __always_inline void server_start_unread(const struct hit *hit, struct goroutine *goroutine,
 						const struct request_fields *fields, __u64 request)
 {
-	const struct trace_context unread = {};
-	struct span *span = span_open(hit, goroutine, http_server_record_kind, &unread, false);
+	struct trace_context unread = {};
 	__u64 context = 0, header = 0;
+	struct span *span;
 
+	if (is_context_sent_as_it_is())
+		context_make_up(&unread);
+	span = span_open(hit, goroutine, http_server_record_kind, &unread, false);
 	if (!span)
 		return;
 	span->call = request;
@@ -175,7 +178,7 @@ static __always_inline struct http_server_request *server_start(struct pt_regs *
 {
 	struct http_server_request *entry;
 	struct goroutine *goroutine;
-	struct header_scan *scan;
+	struct header_scan *scan = NULL;
 	struct span *span;
 
 	goroutine = goroutine_find_or_add(hit);
@@ -192,14 +195,12 @@ static __always_inline struct http_server_request *server_start(struct pt_regs *
 			entry->recorded = false;
 	}
 	goroutine->depth = 0;
-	if (hit->process->sampler == SAMPLER_ALWAYS_OFF && !is_context_sent_as_it_is()) {
+	if (hit->process->sampler != SAMPLER_ALWAYS_OFF || is_context_sent_as_it_is())
+		scan = header_scan_take();
+	if (!scan) {
 		server_start_unread(hit, goroutine, fields, request);
 		return NULL;
 	}
-
-	scan = header_scan_take();
-	if (!scan)
-		return NULL;
 	entry = server_start_read(ctx, hit, goroutine, go, fields, request, scan);
 	header_scan_give(scan);
 	return entry;
