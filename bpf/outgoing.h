@@ -10,6 +10,7 @@
 struct outgoing_requests {
 	__u64 key;
 	const __u32 *requests;
+	const struct outgoing_set *home;
 	struct outgoing *entry;
 };
 
@@ -21,7 +22,8 @@ static __always_inline bool outgoing_header(struct outgoing_requests *found, __u
 	__u64 way = place;
 
 	found->key = outgoing_key(process, header);
-	if (!set)
+	found->home = outgoing_set_at(outgoing_home(process, header));
+	if (!set || !found->home)
 		return false;
 	MASK(way, OUTGOING_WAYS - 1);
 	found->requests = &set->requests[way];
@@ -29,14 +31,11 @@ static __always_inline bool outgoing_header(struct outgoing_requests *found, __u
 	return true;
 }
 
-/* A request goes without a place: another one with the same header map cannot be told from it. */
-__noinline int outgoing_share(__u64 process, __u64 header)
+/* Whether all requests that may have the same header map have its place. */
+static __always_inline bool outgoing_all_have_places(const struct outgoing_set *home)
 {
-	struct outgoing_requests found;
-
-	if (outgoing_header(&found, process, header))
-		found.entry->shared = true;
-	return 0;
+	return likely(!*(const volatile __u32 *)&home->placeless) ||
+	       (__u32)coarse_time() - home->placeless_since >= OUTGOING_MISSED;
 }
 
 #define OUTGOING_REFUSED ((__u32) - 2) /* there is none to be had */
@@ -97,7 +96,6 @@ static __always_inline void outgoing_header_begin(const struct goroutine_key *ke
 {
 	__u32 home = outgoing_home(key->process, call->header), place = OUTGOING_REFUSED;
 	struct outgoing_set *set = outgoing_set_at(home);
-	__u32 given_up;
 	__u64 way;
 
 	call->place = OUTGOING_NOWHERE;
@@ -106,7 +104,6 @@ static __always_inline void outgoing_header_begin(const struct goroutine_key *ke
 		return;
 	if (likely(outgoing_turn(set, home))) {
 		place = OUTGOING_NOWHERE;
-		given_up = outgoing_given_up(set);
 		if (unlikely(set->elsewhere))
 			place = outgoing_join_elsewhere(key->process, key->goid, call->header);
 		if (likely(place == OUTGOING_NOWHERE)) {
@@ -117,17 +114,17 @@ static __always_inline void outgoing_header_begin(const struct goroutine_key *ke
 				place = outgoing_take_elsewhere(key->process, key->goid, call->header);
 		}
 		outgoing_turn_over(set);
-		/* One of those may have the same header map. */
-		if (unlikely(outgoing_given_up(set) != given_up))
-			outgoing_share(key->process, call->header);
+	}
+	if (unlikely(place >= OUTGOING_REFUSED)) {
+		set->placeless_since = coarse_time();
+		__sync_fetch_and_add(&set->placeless, 1);
+		return;
 	}
 	way = place;
 	MASK(way, OUTGOING_WAYS - 1);
 	set = outgoing_set_at(place / OUTGOING_WAYS);
-	if (unlikely(!set)) {
-		outgoing_share(key->process, call->header);
+	if (!set)
 		return;
-	}
 	call->place = place;
 	call->takers = set->entries[way].takers;
 }
@@ -135,19 +132,20 @@ static __always_inline void outgoing_header_begin(const struct goroutine_key *ke
 static __always_inline void outgoing_header_end(const struct outgoing_call *call)
 {
 	__u32 index = call->place / OUTGOING_WAYS;
-	struct outgoing_set *set = outgoing_set_at(index);
+	struct outgoing_set *home = outgoing_set_at(call->home), *set = outgoing_set_at(index);
 	__u64 way = call->place;
 
-	if (!set)
+	if (!home)
 		return;
+	if (unlikely(!set)) {
+		__sync_fetch_and_add(&home->placeless, -1);
+		return;
+	}
 	MASK(way, OUTGOING_WAYS - 1);
 	if (set->requests[way] && set->entries[way].takers == call->takers)
 		__sync_fetch_and_add(&set->requests[way], -1);
-	if (likely(index == call->home))
-		return;
-	set = outgoing_set_at(call->home);
-	if (set)
-		__sync_fetch_and_add(&set->elsewhere, -1);
+	if (unlikely(index != call->home))
+		__sync_fetch_and_add(&home->elsewhere, -1);
 }
 
 /* The request of this goroutine is over; `failed`: without a response. */
@@ -186,5 +184,5 @@ static __always_inline bool outgoing_find(const struct outgoing_requests *found,
 	ids[2] = found->entry->ids[2];
 	ids[3] = found->entry->flags; /* the padding too: Linux 5.10 lets nothing copy what was never written */
 	return !found->entry->shared && *(const volatile __u32 *)found->requests == 1 &&
-	       found->entry->seal == outgoing_seal(found->key, context);
+	       outgoing_all_have_places(found->home) && found->entry->seal == outgoing_seal(found->key, context);
 }

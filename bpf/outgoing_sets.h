@@ -27,8 +27,11 @@ struct outgoing_set {
 	/* Of process and header map; the seal has the rest of them. 0: nobody has had it. */
 	__u32 tags[OUTGOING_WAYS];
 	__u32 requests[OUTGOING_WAYS]; /* open ones that have this place */
-	__u64 turn; /* requests that are just about to begin here; in the high half those that could not wait */
-	__u64 elsewhere; /* open requests of which this is the home, and which have their places in other sets */
+	__u32 turn; /* requests that are just about to begin here */
+	/* Open requests of which this is the home: */
+	__u32 elsewhere; /* that have their places in other sets */
+	__u32 placeless; /* that have none, and whose header maps may have one all the same, for others */
+	__u32 placeless_since; /* when the last of these began, coarse_time() */
 	struct outgoing entries[OUTGOING_WAYS];
 };
 
@@ -127,21 +130,20 @@ static __always_inline __u32 outgoing_place(__u64 process, __u64 header)
 	return set && set->elsewhere ? outgoing_place_elsewhere(process, header) : OUTGOING_NOWHERE;
 }
 
-#define OUTGOING_TRIES	  32
-#define OUTGOING_GIVEN_UP (1ULL << 32)
+#define OUTGOING_TRIES 32
 
 /* Take the turn to look for a place in a set: one at a time, lest two requests with the same header map have two places. It is
- * in one word, on whose changes all processors agree. */
+ * one word, on whose changes all processors agree. */
 static __always_inline bool outgoing_turn_try(struct outgoing_set *set)
 {
 	__sync_fetch_and_add(&set->turn, 1);
-	if (likely((__u32) * (volatile __u64 *)&set->turn == 1))
+	if (likely(*(volatile __u32 *)&set->turn == 1))
 		return true;
-	__sync_fetch_and_add(&set->turn, -1ULL);
+	__sync_fetch_and_add(&set->turn, -1);
 	return false;
 }
 
-/* Wait until another one's is over, which takes some ten instructions: for a while, as it may have been interrupted. */
+/* Wait until another one's is over, which takes some ten instructions: but not for long, as it may have been interrupted. */
 __noinline int outgoing_turn_wait(__u32 index)
 {
 	struct outgoing_set *set = outgoing_set_at(index);
@@ -151,7 +153,6 @@ __noinline int outgoing_turn_wait(__u32 index)
 	for (int i = 0; i < OUTGOING_TRIES; i++)
 		if (outgoing_turn_try(set))
 			return true;
-	__sync_fetch_and_add(&set->turn, OUTGOING_GIVEN_UP);
 	return false;
 }
 
@@ -160,14 +161,9 @@ static __always_inline bool outgoing_turn(struct outgoing_set *set, __u32 index)
 	return likely(outgoing_turn_try(set)) || outgoing_turn_wait(index);
 }
 
-static __always_inline __u32 outgoing_given_up(const struct outgoing_set *set)
-{
-	return *(const volatile __u64 *)&set->turn >> 32;
-}
-
 static __always_inline void outgoing_turn_over(struct outgoing_set *set)
 {
-	__sync_fetch_and_add(&set->turn, -1ULL);
+	__sync_fetch_and_add(&set->turn, -1);
 }
 
 /* The way of a set that has this tag, or that can have it; OUTGOING_WAYS where all are in use. */

@@ -89,6 +89,7 @@ var shapes = map[string]http.HandlerFunc{
 		}()
 	},
 	"/prepared": func(w http.ResponseWriter, r *http.Request) { prepared(r, 128, false) },
+	"/pair":     func(w http.ResponseWriter, r *http.Request) { pair(r) },
 	"/shared":   func(w http.ResponseWriter, r *http.Request) { prepared(r, 4, true) },
 	"/panic":    panics,
 	"/moved":    func(w http.ResponseWriter, r *http.Request) { call(r.Context(), id(r), "/moved") },
