@@ -130,7 +130,7 @@ static __always_inline __u32 outgoing_place(__u64 process, __u64 header)
 	return set && set->elsewhere ? outgoing_place_elsewhere(process, header) : OUTGOING_NOWHERE;
 }
 
-#define OUTGOING_TRIES 32
+#define OUTGOING_TRIES 64
 
 /* Take the turn to look for a place in a set: one at a time, lest two requests with the same header map have two places. It is
  * one word, on whose changes all processors agree. */
@@ -143,7 +143,8 @@ static __always_inline bool outgoing_turn_try(struct outgoing_set *set)
 	return false;
 }
 
-/* Wait until another one's is over, which takes some ten instructions: but not for long, as it may have been interrupted. */
+/* Wait until another one's is over, which takes some ten instructions: but not for long, as it may have been interrupted. Chance
+ * has a say in when to try again, or two that keep step would turn each other away again and again. */
 __noinline int outgoing_turn_wait(__u32 index)
 {
 	struct outgoing_set *set = outgoing_set_at(index);
@@ -151,7 +152,7 @@ __noinline int outgoing_turn_wait(__u32 index)
 	if (!set)
 		return false;
 	for (int i = 0; i < OUTGOING_TRIES; i++)
-		if (outgoing_turn_try(set))
+		if (bpf_get_prandom_u32() & 1 && outgoing_turn_try(set))
 			return true;
 	return false;
 }

@@ -34,7 +34,7 @@ def ends_of(traced: tuple[Tracing, Calls], number: int, calls_each: int) -> list
     watched, app = traced
 
     def url(span: Span, key: str) -> str:
-        return "?" + attributes(span).get(key, "").split("?")[-1]
+        return "?" + str(attributes(span).get(key, "")).split("?")[-1]
 
     def of_request(kind: Span.SpanKind.ValueType, key: str) -> list[Span]:
         spans = [span for span in watched.spans_of(app.pid) if span.kind == kind]
