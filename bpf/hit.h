@@ -49,7 +49,7 @@ struct outgoing_call {
 	    given_up; /* when the last one ended with an error, ns: it may be written yet, by a goroutine of its own */
 	__u32 place; /* of that header map in outgoing_headers */
 	__u32 home; /* the set that it is looked for in first */
-	__u32 takers; /* of that place, when it was taken */
+	__u32 takers; /* of that place, when it was taken; where it has none, where that is counted */
 };
 
 /* What every hit looks at comes first: fewer lines of the processor's cache. */

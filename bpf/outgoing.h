@@ -32,9 +32,11 @@ static __always_inline bool outgoing_header(struct outgoing_requests *found, __u
 }
 
 /* Whether all requests that may have the same header map have its place. */
-static __always_inline bool outgoing_all_have_places(const struct outgoing_set *home)
+static __always_inline bool outgoing_all_have_places(const struct outgoing_requests *found)
 {
-	return likely(!*(const volatile __u32 *)&home->placeless) ||
+	const struct outgoing_set *home = found->home;
+
+	return likely(!*(const volatile __u32 *)&home->placeless[outgoing_count(found->key)]) ||
 	       (__u32)coarse_time() - home->placeless_since >= OUTGOING_MISSED;
 }
 
@@ -117,7 +119,9 @@ static __always_inline void outgoing_header_begin(const struct goroutine_key *ke
 	}
 	if (unlikely(place >= OUTGOING_REFUSED)) {
 		set->placeless_since = coarse_time();
-		__sync_fetch_and_add(&set->placeless, 1);
+		way = outgoing_count(outgoing_key(key->process, call->header));
+		__sync_fetch_and_add(&set->placeless[way], 1);
+		call->takers = way;
 		return;
 	}
 	way = place;
@@ -138,7 +142,9 @@ static __always_inline void outgoing_header_end(const struct outgoing_call *call
 	if (!home)
 		return;
 	if (unlikely(!set)) {
-		__sync_fetch_and_add(&home->placeless, -1);
+		way = call->takers;
+		MASK(way, OUTGOING_WAYS - 1);
+		__sync_fetch_and_add(&home->placeless[way], -1);
 		return;
 	}
 	MASK(way, OUTGOING_WAYS - 1);
@@ -184,5 +190,5 @@ static __always_inline bool outgoing_find(const struct outgoing_requests *found,
 	ids[2] = found->entry->ids[2];
 	ids[3] = found->entry->flags; /* the padding too: Linux 5.10 lets nothing copy what was never written */
 	return !found->entry->shared && *(const volatile __u32 *)found->requests == 1 &&
-	       outgoing_all_have_places(found->home) && found->entry->seal == outgoing_seal(found->key, context);
+	       outgoing_all_have_places(found) && found->entry->seal == outgoing_seal(found->key, context);
 }

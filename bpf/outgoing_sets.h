@@ -30,8 +30,9 @@ struct outgoing_set {
 	__u32 turn; /* requests that are just about to begin here */
 	/* Open requests of which this is the home: */
 	__u32 elsewhere; /* that have their places in other sets */
-	__u32 placeless; /* that have none, and whose header maps may have one all the same, for others */
-	__u32 placeless_since; /* when the last of these began, coarse_time() */
+	__u32 placeless_since; /* when the last one began that has none, coarse_time() */
+	/* Those that have none, and whose header maps may have one all the same, for others: by a hash of these. */
+	__u32 placeless[OUTGOING_WAYS];
 	struct outgoing entries[OUTGOING_WAYS];
 };
 
@@ -61,6 +62,14 @@ static __always_inline __u32 outgoing_other(__u64 process, __u64 header, __u32 w
 static __always_inline __u64 outgoing_key(__u64 process, __u64 header)
 {
 	return (process ^ header) * 0x9e3779b97f4a7c15ULL ^ process;
+}
+
+/* Where requests without a place are counted: an index. */
+static __always_inline __u64 outgoing_count(__u64 key)
+{
+	key >>= 40;
+	MASK(key, OUTGOING_WAYS - 1);
+	return key;
 }
 
 static __always_inline __u32 outgoing_tag(__u64 key)
