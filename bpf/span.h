@@ -58,10 +58,12 @@ static __always_inline struct span *span_open(const struct hit *hit, struct goro
 		span->context = *parent;
 		__builtin_memcpy(span->parent_id, parent->span_id, sizeof(span->parent_id));
 	} else {
-		random_id(span->context.trace_id, sizeof(span->context.trace_id));
+		random_id(span->context.trace_id + 8, 8); /* the half that samplers look at */
 	}
 	if (!parent || (is_remote && !(hit->process->sampler & SAMPLER_PARENT_BASED)))
 		span->context.flags = is_sampled(hit->process, &span->context) ? TRACE_FLAG_SAMPLED : 0;
+	if (!parent)
+		trace_id_complete(&span->context);
 	span->kind = kind;
 	span->flags = is_remote ? RECORD_REMOTE_PARENT : 0;
 	if (span->context.flags & TRACE_FLAG_SAMPLED) {

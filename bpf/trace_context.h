@@ -122,15 +122,27 @@ static __always_inline void random_id(__u8 *to, int size)
 	to[size - 1] |= !to[0];
 }
 
-/* A context of a trace that is not sampled, and of which nobody has told the ids: from half as many random bits, as nothing
- * will ever be told of it here. */
+/* Give the first half of a trace's id, whose other half is there: random, or made from that where the trace is not sampled, as
+ * nothing will ever be told of it here. */
+static __always_inline void trace_id_complete(struct trace_context *context)
+{
+	any_u64 *trace_id = (any_u64 *)context->trace_id;
+
+	if (context->flags & TRACE_FLAG_SAMPLED) {
+		random_id(context->trace_id, sizeof(*trace_id));
+		return;
+	}
+	trace_id[0] = trace_id[1] * 0x9e3779b97f4a7c15ULL;
+	trace_id[0] ^= trace_id[0] >> 32;
+}
+
+/* A context of a trace that is not sampled, and of which nobody has told the ids. */
 static __always_inline void context_make_up(struct trace_context *context)
 {
 	any_u64 *trace_id = (any_u64 *)context->trace_id, *span_id = (any_u64 *)context->span_id;
 
-	random_id(context->trace_id, sizeof(*trace_id));
-	trace_id[1] = trace_id[0] * 0x9e3779b97f4a7c15ULL;
-	trace_id[1] ^= trace_id[1] >> 32;
-	*span_id = trace_id[1] * 0xbf58476d1ce4e5b9ULL | 1;
 	context->flags = 0;
+	random_id(context->trace_id + 8, sizeof(*trace_id));
+	trace_id_complete(context);
+	*span_id = trace_id[0] * 0xbf58476d1ce4e5b9ULL;
 }
