@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from dataclasses import replace
+from functools import partial
 
 from agent.config import Destination, Protocol
 from agent.log import StateLog
@@ -33,9 +34,13 @@ def test_destination_that_is_down_holds_up_no_other(recorder: Recorder) -> None:
             ),
         )
         sink = Exporters(settings, open_otlp, log=StateLog(recorder), backoff=FAST)
+
+        def both_have(number: int) -> bool:
+            return len(by_grpc.numbers) == len(by_http.numbers) == number
+
         for first in range(0, 1500, 100):
             sink.put(origin(), spans(range(first, first + 100)))
-            wait_until(lambda first=first: len(by_grpc.numbers) == len(by_http.numbers) == first + 100)  # type: ignore[misc]
+            wait_until(partial(both_have, first + 100))
         assert by_grpc.numbers == by_http.numbers == list(range(1500))
         assert "api-key" not in by_grpc.metadata[0]
         wait_until(lambda: all(status.failing_since for status in sink.status()[2:]))
