@@ -92,7 +92,7 @@ static __noinline __attribute__((unused)) int context_put(__u64 process, __u64 g
 	struct context_key key = {process, address};
 	struct context_span entry = {.goid = goid, .whose = whose};
 	struct go_interface parent;
-	bool is_known;
+	bool may_be_first;
 
 	if (!address)
 		return 0;
@@ -104,11 +104,11 @@ static __noinline __attribute__((unused)) int context_put(__u64 process, __u64 g
 		key.address = context_parent(&parent);
 	else
 		entry.parent = parent.data;
-	is_known = whose < CONTEXT_OF_FIRST_REQUEST;
-	if (!is_known)
+	may_be_first = whose >= CONTEXT_OF_FIRST_REQUEST;
+	if (may_be_first)
 		entry.whose = CONTEXT_OF_REQUEST;
 	bpf_map_update_elem(&contexts, &key, &entry, BPF_ANY);
-	if (is_known)
+	if (!may_be_first)
 		return 0;
 	key.address = parent.data;
 	if (bpf_map_lookup_elem(&contexts, &key)) /* costs less than to delete what is not there */
