@@ -8,15 +8,10 @@
  * followed far: its words lead nowhere. */
 #pragma once
 
+#include "context_notes.h"
 #include "go.h"
-#include "trace_context.h"
 
 #define CONTEXT_DEPTH 40 /* contexts that are looked at, from the inside out */
-
-struct context_key {
-	__u64 process; /* struct process.id */
-	__u64 address; /* the context's, an interface's data word */
-};
 
 enum context_owner {
 	CONTEXT_OF_CALL,
@@ -27,21 +22,8 @@ enum context_owner {
 	CONTEXT_OF_STREAM, /* HTTP/2: whichever request it is */
 };
 
-/* Entries outlive their span: a goroutine that outlives the request goes on with its context. When nobody has the context
- * any more its memory is used again, likely for other contexts, so an entry whose span has ended needs proof. */
-struct context_span {
-	struct trace_context trace;
-	__u64 goid; /* whose span it is */
-	__u64 parent; /* the context's second word when it was noted: the address of its parent */
-	__u64 whose; /* enum context_owner */
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 16384);
-	__type(key, struct context_key);
-	__type(value, struct context_span);
-} contexts SEC(".maps");
+/* Notes outlive their span: a goroutine that outlives the request goes on with its context. When nobody has the context any
+ * more its memory is used again, likely for other contexts, so a note whose span has ended needs proof. */
 
 /* The first two words of a context. Not counted where it cannot be read: this may be no context. */
 static __always_inline bool context_read(struct go_interface *parent, __u64 address)
@@ -85,9 +67,11 @@ static __always_inline bool context_is_same(const struct context_span *known, co
 	return context_is_of_connection(words->data) || context_is_of_connection(context_parent(&parent));
 }
 
-/* Not inlined: what it needs of the stack is then free for others. */
-static __noinline __attribute__((unused)) int context_put(__u64 process, __u64 goid, __u64 address,
-							  const struct trace_context *trace, enum context_owner whose)
+/* Not inlined: what it needs of the stack is then free for others. The address of the context's parent; 0: it is none that can
+ * be read. */
+static __noinline __attribute__((unused)) __u64 context_put(__u64 process, __u64 goid, __u64 address,
+							    const struct trace_context *trace,
+							    enum context_owner whose)
 {
 	struct context_key key = {process, address};
 	struct context_span entry = {.goid = goid, .whose = whose};
@@ -96,8 +80,10 @@ static __noinline __attribute__((unused)) int context_put(__u64 process, __u64 g
 
 	if (!address)
 		return 0;
-	if (!context_read(&parent, address))
-		return count(COUNTER_READS_FAILED);
+	if (!context_read(&parent, address)) {
+		count(COUNTER_READS_FAILED);
+		return 0;
+	}
 	if (trace)
 		entry.trace = *trace;
 	if (whose == CONTEXT_OF_CONNECTION)
@@ -107,13 +93,12 @@ static __noinline __attribute__((unused)) int context_put(__u64 process, __u64 g
 	may_be_first = whose >= CONTEXT_OF_FIRST_REQUEST;
 	if (may_be_first)
 		entry.whose = CONTEXT_OF_REQUEST;
-	bpf_map_update_elem(&contexts, &key, &entry, BPF_ANY);
-	if (!may_be_first)
-		return 0;
-	key.address = parent.data;
-	if (bpf_map_lookup_elem(&contexts, &key)) /* costs less than to delete what is not there */
-		bpf_map_delete_elem(&contexts, &key);
-	return 0;
+	context_keep(&key, &entry);
+	if (may_be_first) {
+		key.address = parent.data;
+		context_forget(&key);
+	}
+	return parent.data;
 }
 
 /* Let a context, or something that is passed around like one, stand for a span of a goroutine: what is called with it, or
@@ -124,18 +109,32 @@ static __always_inline void context_note(__u64 process, __u64 goid, __u64 addres
 	context_put(process, goid, address, trace, CONTEXT_OF_CALL);
 }
 
-/* The same for a request that net/http serves. With the first one of a connection all is forgotten that is known of another
- * whose context was at the same address. Over HTTP/2, where each request has a goroutine of its own, any may be the first. */
-static __always_inline void context_note_request(__u64 process, __u64 goid, __u64 address,
-						 const struct trace_context *trace, bool http2, bool first)
+/* The same for a request that net/http serves over HTTP/2, where each has a goroutine of its own. As any may be the first of
+ * its connection, all is forgotten that is known of another whose context was at the same address. */
+static __always_inline void context_note_stream(__u64 process, __u64 goid, __u64 address,
+						const struct trace_context *trace)
 {
-	enum context_owner whose = CONTEXT_OF_REQUEST;
+	context_put(process, goid, address, trace, CONTEXT_OF_STREAM);
+}
 
-	if (http2)
-		whose = CONTEXT_OF_STREAM;
-	else if (first)
-		whose = CONTEXT_OF_FIRST_REQUEST;
-	context_put(process, goid, address, trace, whose);
+/* The same for one over HTTP/1. All of a connection have its context as their parent: `*connection` is that, once it is
+ * known, 0 before. `first` is the first of them that is noted at all: with it, too, another connection is forgotten. */
+static __always_inline void context_note_request(__u64 process, __u64 goid, __u64 address,
+						 const struct trace_context *trace, __u64 *connection, bool first)
+{
+	const struct context_key key = {process, address};
+	struct context_span entry = {};
+
+	if (!*connection) {
+		*connection =
+		    context_put(process, goid, address, trace, first ? CONTEXT_OF_FIRST_REQUEST : CONTEXT_OF_REQUEST);
+		return;
+	}
+	entry.trace = *trace;
+	entry.goid = goid;
+	entry.parent = *connection;
+	entry.whose = CONTEXT_OF_REQUEST;
+	context_keep(&key, &entry);
 }
 
 /* Let the parent of a request's context, which is the context of its HTTP/1 connection, stand for the goroutine: whoever

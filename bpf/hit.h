@@ -58,6 +58,7 @@ struct goroutine {
 	struct goid_window window; /* of the innermost span that began with span_enter */
 	__u64 request_context; /* of the request whose span is the outermost: its address; 0: none is open */
 	__u64 connection_noted; /* when its connection's context was noted last, coarse_time(); 0: never */
+	__u64 connection_context; /* that connection's, its address; 0: not known */
 	__u64 contexts_noted; /* the contexts that were noted for it, a bit each, which several may share */
 	__u64 unread_header; /* of that request: its header map, where its trace is not known yet; 0: it is */
 	struct known_connection own; /* that it serves, or writes to, as long as it lives */

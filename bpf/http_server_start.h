@@ -32,16 +32,29 @@ static __always_inline void note_unsampled(const struct hit *hit, struct gorouti
 	__u64 now;
 
 	if (http2) {
-		context_note_request(hit->key.process, hit->key.goid, context, &span->context, true, false);
+		context_note_stream(hit->key.process, hit->key.goid, context, &span->context);
 		return;
 	}
 	if (goroutine->contexts_noted & context_bit(context))
-		bpf_map_delete_elem(&contexts, &key);
+		context_forget(&key);
 	now = coarse_time();
 	if (goroutine->connection_noted == now)
 		return;
 	goroutine->connection_noted = now;
 	context_note_connection(hit->key.process, hit->key.goid, context);
+}
+
+/* Whoever is given the context of a sampled request is to become its child. */
+static __always_inline void note_sampled(const struct hit *hit, struct goroutine *goroutine, bool http2,
+					 __u64 context, const struct span *span)
+{
+	if (http2) {
+		context_note_stream(hit->key.process, hit->key.goid, context, &span->context);
+		return;
+	}
+	context_note_request(hit->key.process, hit->key.goid, context, &span->context, &goroutine->connection_context,
+			     !goroutine->contexts_noted && !goroutine->connection_noted);
+	goroutine->contexts_noted |= context_bit(context);
 }
 
 /* Tell the connection that a request came by. A function of its own as server_describe is. */
@@ -127,12 +140,13 @@ static __always_inline struct http_server_request *server_start_read(struct pt_r
 	__u64 writer = fields->writer;
 	const struct trace_context *remote = NULL;
 	struct http_server_request *entry;
-	__u64 header = 0, context = 0;
 	struct span *span;
+	__u64 header, context;
 
-	if (!go_read_field(&header, sizeof(header), request, fields->header) ||
-	    !go_read_field(&context, sizeof(context), request, fields->context))
+	if (fields->header == GO_UNKNOWN || fields->context == GO_UNKNOWN || !go_window_read(&scan->window, request))
 		return NULL;
+	header = go_window_word(&scan->window, request, fields->header);
+	context = go_window_word(&scan->window, request, fields->context);
 	if (http_headers_context(hit, scan, header) ||
 	    (!scan->lines[HEADER_TRACEPARENT] && context_from_connection(ctx, hit, fields, &goroutine->own, scan)))
 		remote = &scan->remote;
@@ -148,16 +162,10 @@ static __always_inline struct http_server_request *server_start_read(struct pt_r
 		note_unsampled(hit, goroutine, writer, context, span);
 		return NULL;
 	}
-	context_note_request(hit->key.process, hit->key.goid, context, &span->context, writer,
-			     !goroutine->contexts_noted && !goroutine->connection_noted);
-	goroutine->contexts_noted |= context_bit(context);
+	note_sampled(hit, goroutine, writer, context, span);
 	entry = request_find_or_add(&hit->key);
 	if (!entry)
 		return NULL;
-	if (!go_window_read(&scan->window, request)) {
-		span_pop(goroutine, span);
-		return NULL;
-	}
 	http_headers_rest(hit, scan);
 	entry->recorded = false;
 	entry->call = request;

@@ -49,17 +49,20 @@ static __always_inline void found_unsampled(struct goroutine *goroutine)
  * was noted is of one that has been closed. For one that was made from a request's, another request has. */
 static __always_inline bool is_parent_another(__u64 process, const struct context_span *noted)
 {
-	struct context_key key = {process, noted->parent};
-	const struct context_span *parent = bpf_map_lookup_elem(&contexts, &key);
-	__u64 a, b;
+	__u64 address = noted->parent, a, b;
+	const struct context_note *parent = context_note_at(context_look_up(process, address));
+	bool another;
 
 	if (!parent)
 		return false;
-	if (noted->whose == CONTEXT_OF_REQUEST)
-		return parent->whose == CONTEXT_OF_CONNECTION && parent->goid != noted->goid;
-	__builtin_memcpy(&a, parent->trace.trace_id, sizeof(a));
-	__builtin_memcpy(&b, noted->trace.trace_id, sizeof(b));
-	return parent->whose == CONTEXT_OF_REQUEST && a != b;
+	if (noted->whose == CONTEXT_OF_REQUEST) {
+		another = parent->span.whose == CONTEXT_OF_CONNECTION && parent->span.goid != noted->goid;
+	} else {
+		__builtin_memcpy(&a, parent->span.trace.trace_id, sizeof(a));
+		__builtin_memcpy(&b, noted->trace.trace_id, sizeof(b));
+		another = parent->span.whose == CONTEXT_OF_REQUEST && a != b;
+	}
+	return another && context_is_kept(parent, process, address);
 }
 
 #define CONTEXT_FOUND 1 /* an address that no context has */
@@ -71,8 +74,7 @@ static __always_inline bool is_parent_another(__u64 process, const struct contex
 __noinline __u64 context_step(__u64 process, __u64 goid, __u64 context, __u64 child)
 {
 	struct goroutine_key owner_key = {process, goid};
-	const struct context_key key = {process, context};
-	const struct context_span *known;
+	const struct context_note *note;
 	const struct goroutine *owner;
 	struct goroutine *goroutine;
 	struct go_interface parent;
@@ -80,24 +82,26 @@ __noinline __u64 context_step(__u64 process, __u64 goid, __u64 context, __u64 ch
 
 	if (!context_read(&parent, context))
 		return 0;
-	known = bpf_map_lookup_elem(&contexts, &key);
-	if (known && (goroutine = bpf_map_lookup_elem(&goroutines, &owner_key))) {
-		owner_key.goid = known->goid;
+	note = context_note_at(context_look_up(process, context));
+	if (note && (goroutine = bpf_map_lookup_elem(&goroutines, &owner_key))) {
+		owner_key.goid = note->span.goid;
 		owner = bpf_map_lookup_elem(&goroutines, &owner_key);
-		if (known->whose != CONTEXT_OF_CONNECTION) {
+		if (note->span.whose != CONTEXT_OF_CONNECTION) {
 			/* The connection's present request may have its context where an earlier one had it. */
-			if (owner && is_context_of_request(goroutine, owner, known->goid, context))
+			if (owner && is_context_of_request(goroutine, owner, owner_key.goid, context))
 				return CONTEXT_FOUND;
-			if ((owner && span_is_open(owner, &known->trace)) ||
-			    (context_is_same(known, &parent) && !is_parent_another(process, known))) {
-				goroutine->found = known->trace;
-				goroutine->found_goid = known->goid;
-				return CONTEXT_FOUND;
+			if ((owner && span_is_open(owner, &note->span.trace)) ||
+			    (context_is_same(&note->span, &parent) && !is_parent_another(process, &note->span))) {
+				goroutine->found = note->span.trace;
+				goroutine->found_goid = owner_key.goid;
+				if (context_is_kept(note, process, context))
+					return CONTEXT_FOUND;
 			}
 		} else if (context_is_of_connection(context_parent(&parent))) {
-			if (!owner || !is_context_of_request(goroutine, owner, known->goid, child))
+			if (!owner || !is_context_of_request(goroutine, owner, owner_key.goid, child))
 				found_unsampled(goroutine);
-			return CONTEXT_FOUND;
+			if (context_is_kept(note, process, context))
+				return CONTEXT_FOUND;
 		}
 	}
 	next = context_parent(&parent);
@@ -108,16 +112,16 @@ __noinline __u64 context_step(__u64 process, __u64 goid, __u64 context, __u64 ch
  * there is none. */
 __noinline int context_find(__u64 process, __u64 goid, __u64 context)
 {
-	const struct goroutine_key key = {process, goid};
+	struct goroutine_key key = {process, goid}; /* which is on the stack anyway: there is room for nothing else */
 	struct goroutine *goroutine = bpf_map_lookup_elem(&goroutines, &key);
 	__u64 child = 0, next;
 
 	if (!goroutine)
 		return 0;
 	for (int i = 0; i < CONTEXT_DEPTH; i++) {
-		if (is_context_of_request(goroutine, goroutine, goid, context))
+		if (is_context_of_request(goroutine, goroutine, key.goid, context))
 			return 1;
-		next = context_step(process, goid, context, child);
+		next = context_step(key.process, key.goid, context, child);
 		if (next <= CONTEXT_FOUND)
 			return next;
 		child = context;

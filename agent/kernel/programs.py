@@ -41,12 +41,14 @@ _GOROUTINES_PER_SPAN = 3
 _CONTEXTS_PER_SPAN = 4
 """Contexts that are remembered for each span that may be open: what a request started may outlive it."""
 
+_CONTEXT_WAYS = 8
+"""Those of a set (bpf/context_notes.h)."""
 
 _OUTGOING_PER_SPAN = 8
 """Places for header maps of clients' requests for each span that may be open: a set must not be full before all are."""
 
 _OUTGOING_WAYS = 16
-"""Those of a set (bpf/outgoing.h)."""
+"""Those of a set (bpf/outgoing_sets.h)."""
 
 _SCANS_PER_CPU = 4
 """Looks through headers that programs may be at, at a time, for each processor (bpf/header_scan.h)."""
@@ -282,10 +284,11 @@ class _Loader:
             raise KernelError(f"kernel.buffer is set to ring, but: {features.ring_buffer.sentence}")
         size = 1 << (settings.buffer_size - 1).bit_length()
         outgoing_sets = -(-settings.max_in_flight * _OUTGOING_PER_SPAN // _OUTGOING_WAYS)
+        context_sets = -(-settings.max_in_flight * _CONTEXTS_PER_SPAN // _CONTEXT_WAYS)
         self._sizes = {
             _RECORDS: size,
             "goroutines": settings.max_in_flight * _GOROUTINES_PER_SPAN,
-            "contexts": settings.max_in_flight * _CONTEXTS_PER_SPAN,
+            "contexts": context_sets,
             "runtime_layouts": settings.max_executables,
             "outgoing_headers": outgoing_sets,
             "connection_notes": settings.max_in_flight,
@@ -303,6 +306,7 @@ class _Loader:
             "write_grpc": propagation.grpc and bool(features.write_user),
             "write_kafka": propagation.kafka and bool(features.write_user),
             "join_connections": propagation.connections,
+            "context_sets": context_sets,
             "outgoing_sets": outgoing_sets,
             "pid_namespace_dev": 0 if namespace.initial else namespace.dev,
             "pid_namespace_ino": 0 if namespace.initial else namespace.ino,

@@ -13,9 +13,10 @@ from urllib.request import urlopen
 
 import pytest
 
-from agent.kernel.formats import Format, Value, format_of
+from agent.kernel.formats import Value, format_of
 from tests.libraries.test_net_http_client import UNSAMPLED
 from tests.support.calls import Calls, calls, requests, traced_calls
+from tests.support.context_notes import ContextNotes, Fields
 from tests.support.golang import NEWEST, VERSIONS
 from tests.support.tracing import Tracing
 
@@ -30,34 +31,21 @@ class Notes:
     app: Calls
 
     def __post_init__(self) -> None:
+        self.contexts = ContextNotes(self.watched.programs)
         self._types = self.watched.programs.types["net_http_server"]
         self.connection = self._types.constants["CONTEXT_OF_CONNECTION"]
         self.call = self._types.constants["CONTEXT_OF_CALL"]
 
-    def _format(self, name: str) -> Format:
-        return format_of(self._types.struct(name))
-
-    def _all(self, name: str, key: str, value: str) -> list[tuple[dict[str, Value], dict[str, Value]]]:
-        keys, values = self._format(key), self._format(value)
-        return [
-            (keys.unpack(one), values.unpack(other)) for one, other in self.watched.programs.map(name).items()
-        ]
-
-    def served(self) -> list[tuple[dict[str, Value], Value]]:
+    def served(self) -> list[tuple[Fields, Value]]:
         """The goroutines that serve a request just now, and the address of its context."""
-        known = self._all("goroutines", "goroutine_key", "goroutine")
+        keys, values = (format_of(self._types.struct(name)) for name in ("goroutine_key", "goroutine"))
+        known = [
+            (keys.unpack(key), values.unpack(value))
+            for key, value in self.watched.programs.map("goroutines").items()
+        ]
         return [(key, entry["request_context"]) for key, entry in known if entry["request_context"]]
 
-    def contexts(self) -> list[tuple[dict[str, Value], dict[str, Value]]]:
-        """What is noted of contexts."""
-        return self._all("contexts", "context_key", "context_span")
-
-    def put(self, key: dict[str, Value], entry: dict[str, Value]) -> None:
-        """Note something of a context."""
-        packed = self._format("context_key").pack(key), self._format("context_span").pack(entry)
-        self.watched.programs.map("contexts").update(*packed)
-
-    def held(self) -> tuple[dict[str, Value], Value]:
+    def held(self) -> tuple[Fields, Value]:
         """The one goroutine that serves a request which is held, and the address of its context."""
         self.watched.until(lambda: len(self.served()) == 1, "a request that is held")
         return self.served()[0]
@@ -94,15 +82,17 @@ def test_a_request_whose_context_is_where_that_of_a_closed_connection_was(notes:
     (before,) = app.ask_http2("/nothing", 1, at_a_time=1) if http2 else app.ask("/nothing", 1)
     watched.until(lambda: before in requests(watched.spans_of(app.pid)), "the span of the request before")
     span = requests(watched.spans_of(app.pid))[before]
-    (stale,) = [entry for _, entry in notes.contexts() if entry["trace.span_id"] == span.span_id]
+    (stale,) = [entry for _, entry in notes.contexts.all() if entry["trace.span_id"] == span.span_id]
     with notes.holding(1) as numbers:
         goroutine, context = notes.held()
         (connection,) = [
             key["address"]
-            for key, entry in notes.contexts()
+            for key, entry in notes.contexts.all()
             if (entry["whose"], entry["goid"]) == (notes.connection, goroutine["goid"])
         ]
-        notes.put({"process": goroutine["process"], "address": context}, stale | {"parent": connection})
+        notes.contexts.put(
+            {"process": goroutine["process"], "address": context}, stale | {"parent": connection}
+        )
         app.ask("/release", 1)
     # Its records come before this one's.
     (after,) = app.ask("/handler", 1)
@@ -115,15 +105,15 @@ def test_a_connection_whose_context_is_where_that_of_a_closed_one_was(notes: Not
     watched, app = notes.watched, notes.app
     with notes.holding(2, http2=True) as numbers:
         goroutine, context = notes.held()
-        (noted,) = [entry for key, entry in notes.contexts() if key["address"] == context]
+        (noted,) = [entry for key, entry in notes.contexts.all() if key["address"] == context]
         where = {"process": goroutine["process"], "address": noted["parent"]}
-        notes.put(where, {"whose": notes.connection, "goid": 1})
+        notes.contexts.put(where, {"whose": notes.connection, "goid": 1})
         app.ask("/release", 1)
         watched.until(
             lambda: goroutine not in [key for key, _ in notes.served()], "the end of the first request"
         )
         notes.held()
-        assert where not in [key for key, _ in notes.contexts()]
+        assert where not in [key for key, _ in notes.contexts.all()]
         app.ask("/release", 1)
     check_parents(notes, numbers)
 
@@ -149,7 +139,7 @@ def test_a_context_that_is_where_another_request_had_one_for_a_call(notes: Notes
         goroutine, context = notes.held()
         with urlopen(f"http://127.0.0.1:{notes.app.port}/derived", timeout=10) as answer:
             address = int(answer.read(), 16)
-        (noted,) = [entry for key, entry in notes.contexts() if key["address"] == context]
+        (noted,) = [entry for key, entry in notes.contexts.all() if key["address"] == context]
         stale = noted | {
             "goid": 1,
             "parent": context,
@@ -157,6 +147,6 @@ def test_a_context_that_is_where_another_request_had_one_for_a_call(notes: Notes
             "trace.trace_id": bytes(range(16)),
             "trace.span_id": bytes(range(8)),
         }
-        notes.put({"process": goroutine["process"], "address": address}, stale)
+        notes.contexts.put({"process": goroutine["process"], "address": address}, stale)
         notes.app.ask("/release", 1)
     check_parents(notes, numbers)
