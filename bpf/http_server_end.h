@@ -63,7 +63,7 @@ static __always_inline void server_end(void *ctx, const struct hit *hit, const s
 		server_response_headers(hit, record, response);
 		record_submit(ctx, &record->header, RECORD_MAX);
 	}
-	entry->recorded = false;
+	record_request(hit, entry, false);
 	span_pop(hit->goroutine, span);
 }
 

@@ -130,6 +130,14 @@ static __always_inline void server_start_unread(const struct hit *hit, struct go
 	note_unsampled(hit, goroutine, fields->writer, context, span);
 }
 
+/* A word of a request that has been read by its first bytes. A global function, which the verifier goes through once. */
+__noinline __u64 request_word(__u32 place, __u64 request, __u32 offset)
+{
+	const struct header_scan *scan = header_scan_at(place);
+
+	return scan ? go_window_word(&scan->window, request, offset) : 0;
+}
+
 /* A request begins: open its span, and note what it says of itself, if that is wanted. */
 static __always_inline struct http_server_request *server_start_read(struct pt_regs *ctx, struct hit *hit,
 								     struct goroutine *goroutine,
@@ -141,13 +149,12 @@ static __always_inline struct http_server_request *server_start_read(struct pt_r
 	const struct trace_context *remote = NULL;
 	struct http_server_request *entry;
 	struct span *span;
-	__u64 header, context;
+	__u64 word = 0;
 
-	if (fields->header == GO_UNKNOWN || fields->context == GO_UNKNOWN || !go_window_read(&scan->window, request))
+	/* The header alone at first: a request that is not sampled needs no more than that and its context. */
+	if (!go_read_field(&word, sizeof(word), request, fields->header))
 		return NULL;
-	header = go_window_word(&scan->window, request, fields->header);
-	context = go_window_word(&scan->window, request, fields->context);
-	if (http_headers_context(hit, scan, header) ||
+	if (http_headers_context(hit, scan, word) ||
 	    (!scan->lines[HEADER_TRACEPARENT] && context_from_connection(ctx, hit, fields, &goroutine->own, scan)))
 		remote = &scan->remote;
 	if (remote && (write_http1 || write_http2) && http_headers_state(hit, scan))
@@ -157,26 +164,32 @@ static __always_inline struct http_server_request *server_start_read(struct pt_r
 		return NULL;
 	span->call = request;
 	span->own_goroutine = writer;
-	goroutine->request_context = context;
 	if (!(span->context.flags & TRACE_FLAG_SAMPLED)) {
-		note_unsampled(hit, goroutine, writer, context, span);
+		word = 0;
+		go_read_field(&word, sizeof(word), request, fields->context);
+		goroutine->request_context = word;
+		note_unsampled(hit, goroutine, writer, word, span);
 		return NULL;
 	}
-	note_sampled(hit, goroutine, writer, context, span);
+	if (!go_window_read(&scan->window, request)) {
+		span_pop(goroutine, span);
+		return NULL;
+	}
+	goroutine->request_context = request_word(scan->place, request, fields->context);
+	note_sampled(hit, goroutine, writer, goroutine->request_context, span);
 	entry = request_find_or_add(&hit->key);
 	if (!entry)
 		return NULL;
 	http_headers_rest(hit, scan);
-	entry->recorded = false;
 	entry->call = request;
 	entry->request = 0;
 	entry->writer = writer;
-	entry->header = header;
+	entry->header = scan->map;
 
 	server_describe(entry, scan, go, fields, remote);
 	headers_capture(hit, entry->header, MESSAGE_REQUEST, &entry->record.header, &entry->record.request_headers);
 	entry->route_at = entry->record.header.length;
-	entry->recorded = true;
+	record_request(hit, entry, true);
 	return entry;
 }
 

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from agent.config import Config, Selector
+from agent.kernel.formats import format_of
+from agent.kernel.programs import Programs
 from tests.support.daemon import Daemon, attributes, eventually, running
 from tests.support.golang import NEWEST, build
+from tests.support.tracing import tracing
 
 pytestmark = pytest.mark.kernel
 
@@ -144,9 +151,13 @@ def program_of(name: str) -> Path:
 
 
 @contextmanager
-def serving(program: Path) -> Iterator[tuple[int, int]]:
-    """Run a program; give its process and its port."""
-    process = subprocess.Popen([program], stdout=subprocess.PIPE, text=True)
+def serving(
+    program: Path, *, environment: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[tuple[int, int]]:
+    """Run a program, `environment` added to ours; give its process and its port."""
+    process = subprocess.Popen(
+        [program], stdout=subprocess.PIPE, text=True, env={**os.environ, **environment}
+    )
     assert process.stdout is not None
     try:
         yield process.pid, json.loads(process.stdout.readline())["http"]
@@ -169,6 +180,12 @@ def request(connection: http.client.HTTPConnection, case: Case, number: int) -> 
         assert case.status in (response.status, None), (case, response.status)
 
 
+def request_all(connection: http.client.HTTPConnection, cases: list[Case]) -> None:
+    """Send a request of each kind, one after the other."""
+    for number, case in enumerate(cases):
+        request(connection, case, number)
+
+
 @pytest.mark.parametrize("name", BUILDS)
 def test_every_route_of_every_router(daemon: Daemon, name: str) -> None:
     cases = BUILDS[name][1]
@@ -176,8 +193,7 @@ def test_every_route_of_every_router(daemon: Daemon, name: str) -> None:
     with serving(program) as (pid, port):
         eventually(lambda: daemon.traces(str(program)), "the server is traced")
         connection = http.client.HTTPConnection("127.0.0.1", port)
-        for number, case in enumerate(cases):
-            request(connection, case, number)
+        request_all(connection, cases)
         connection.close()
         eventually(lambda: len(daemon.spans_of(pid)) >= len(cases), f"{len(cases)} spans")
     spans = {int(attributes(span)["user_agent.original"]): span for span in daemon.spans_of(pid)}
@@ -188,6 +204,51 @@ def test_every_route_of_every_router(daemon: Daemon, name: str) -> None:
     assert [attributes(span)["url.query"] for span in spans.values() if "url.query" in attributes(span)] == [
         "token=REDACTED&b=2"
     ]
+
+
+RATIO = {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.2"}
+
+
+@pytest.mark.parametrize("name", ["old", "newest"])
+def test_the_routes_of_those_that_are_sampled(name: str) -> None:
+    """Where most requests are not, routers' programs do nothing while none is; for those that are they must."""
+    cases, program = BUILDS[name][1], program_of(name)
+    discovery = replace(Config().discovery, include=(Selector(exe=str(program)),))
+    with (
+        tracing(replace(Config(), discovery=discovery)) as watched,
+        serving(program, environment=RATIO) as (pid, port),
+    ):
+        watched.tracer.scan()
+        assert watched.traced(program) == [pid]
+        connections = [http.client.HTTPConnection("127.0.0.1", port) for _ in range(4)]
+        with ThreadPoolExecutor(len(connections)) as pool:
+            for _ in range(5):
+                list(pool.map(lambda one: request_all(one, cases), connections))
+        for connection in connections:
+            connection.close()
+        watched.until(lambda: recording(watched.programs, pid) == 0, "the end of all requests")
+        watched.until(
+            lambda: len(watched.spans_of(pid)) == watched.programs.counters()["spans_ended"], "all spans"
+        )
+        spans = watched.spans_of(pid)
+    sent = 5 * len(connections) * len(cases)
+    assert 0.1 * sent < len(spans) < 0.3 * sent
+    wrong = [
+        span for span in spans if not is_right(cases[int(attributes(span)["user_agent.original"])], span)
+    ]
+    assert not wrong
+
+
+def recording(programs: Programs, pid: int) -> int:
+    """How many requests of a process are just being recorded, as its programs count them."""
+    known = format_of(programs.types["net_http_server"].struct("cached_process"))
+    counts = [
+        one["recording"]
+        for one in (known.unpack(value) for _, value in programs.map("process_cache").items())
+        if one["tgid"] == pid
+    ]
+    assert len(counts) == 1
+    return int(counts[0])
 
 
 @pytest.mark.parametrize("name", ["old", "newest"])
