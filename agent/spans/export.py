@@ -25,6 +25,8 @@ SHUTDOWN = "shutdown"
 _LOSS_REMEMBERED = 60.0
 # How long a server may tell us to wait, in seconds.
 _LONGEST_DELAY = 300.0
+# The shortest wait between attempts that a shutdown has cut short, in seconds.
+_LAST_DELAY = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,7 +218,8 @@ class Exporter:
                 self._transport = self._open_transport(self._settings)
             except (OSError, ValueError) as error:
                 self._failing(Failed(code="CONFIGURATION", message=str(error), retryable=True))
-                if not self._pause(self._backoff.delay(attempt)):
+                usual = self._backoff.delay(attempt)
+                if not self._pause(usual, usual):
                     self._transport = None
                     return None
                 attempt += 1
@@ -245,21 +248,24 @@ class Exporter:
             if not outcome.retryable:
                 return self._drop(f"{NOT_RETRYABLE}:{outcome.code}", batch.spans)
             # What the server asks for is a minimum; none at all would have us ask it again and again.
-            delay = max(self._backoff.delay(attempt), min(outcome.delay or 0.0, _LONGEST_DELAY))
+            usual = self._backoff.delay(attempt)
+            delay = max(usual, min(outcome.delay or 0.0, _LONGEST_DELAY))
             limit = self._settings.give_up_after
             if limit and time.monotonic() + delay - began > limit:
                 return self._drop(GAVE_UP, batch.spans)
-            if not self._pause(delay):
+            if not self._pause(delay, usual):
                 return self._drop(SHUTDOWN, batch.spans)
             if outcome.reconnect and not self._reconfigured.is_set():
                 transport.reconnect()
             self._counts.retries += 1
             attempt += 1
 
-    def _pause(self, delay: float) -> bool:
+    def _pause(self, delay: float, usual: float) -> bool:
         """Wait before the next attempt; False when there is no time left for one.
 
         The beginning of a shutdown ends the wait: whatever can still be sent has to be sent now. So do other settings.
+        Once it has begun, what the server asks for counts no more, nor all of the `usual` delay where that would leave
+        no time for an attempt.
         """
         if not self._stopping.is_set():
             self._woken.wait(delay)
@@ -267,7 +273,7 @@ class Exporter:
         remaining = self._deadline - time.monotonic()
         if remaining <= 0:
             return False
-        time.sleep(min(delay, remaining))
+        time.sleep(min(usual, max(remaining / 2, _LAST_DELAY), remaining))
         return time.monotonic() < self._deadline
 
     def _accepted(self, batch: Batch, outcome: Accepted) -> None:

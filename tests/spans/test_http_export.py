@@ -160,6 +160,23 @@ def test_retry_after_without_sense_means_the_usual_backoff(start: Start, collect
     assert collector.numbers == list(range(10))
 
 
+def test_a_shutdown_does_not_wait_as_long_as_the_server_asks(start: Start, collector: HttpCollector) -> None:
+    """Nor where the server asks for it when the shutdown has begun already."""
+    begun = threading.Event()
+
+    def busy(handler: HttpHandler) -> None:
+        begun.wait(5)
+        answering(429, retry_after="300")(handler)
+
+    collector.http_behaviours = [busy]
+    exporter = start(to(collector))
+    exporter.put(origin(), spans(range(10)))
+    wait_until(lambda: collector.calls == 1)
+    threading.Timer(0.2, begun.set).start()
+    assert exporter.shutdown(5)
+    assert collector.numbers == list(range(10))
+
+
 @pytest.mark.parametrize("status", [400, 401, 404, 413, 500])
 def test_refusals_are_not_tried_again(
     start: Start, collector: HttpCollector, recorder: Recorder, status: int
