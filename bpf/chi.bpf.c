@@ -24,7 +24,7 @@ static __always_inline void find(struct pt_regs *ctx, bool v5)
 	go_offset list, last;
 	struct hit hit;
 
-	if (!hit_identify_recorded(&hit, ctx) || !(request = http_server_request_of(&hit)))
+	if (!hit_identify_sampled(&hit, ctx) || !(request = http_server_request_of(&hit)))
 		return;
 	go = bpf_map_lookup_elem(&chi_layouts, &hit.process->slot);
 	if (!go)

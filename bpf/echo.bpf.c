@@ -20,7 +20,7 @@ static __always_inline void find(struct pt_regs *ctx, int version, __u64 context
 	go_offset path;
 	struct hit hit;
 
-	if (!hit_identify_recorded(&hit, ctx) || !(request = http_server_request_of(&hit)))
+	if (!hit_identify_sampled(&hit, ctx) || !(request = http_server_request_of(&hit)))
 		return;
 	go = bpf_map_lookup_elem(&echo_layouts, &hit.process->slot);
 	if (!go)

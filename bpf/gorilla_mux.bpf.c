@@ -50,7 +50,7 @@ static __always_inline void match(struct pt_regs *ctx, __u64 http_request, __u64
 	struct go_string template = {};
 	struct hit hit;
 
-	if (!hit_identify_recorded(&hit, ctx) || !(request = http_server_request_of(&hit)))
+	if (!hit_identify_sampled(&hit, ctx) || !(request = http_server_request_of(&hit)))
 		return;
 	go = bpf_map_lookup_elem(&gorilla_mux_layouts, &hit.process->slot);
 	if (!go || go->route_regexp == GO_UNKNOWN)

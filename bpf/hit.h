@@ -127,24 +127,6 @@ static __always_inline bool hit_identify_sampled(struct hit *hit, struct pt_regs
 	return hit_process(hit, ctx) && hit->process->sampler != SAMPLER_ALWAYS_OFF && hit_goroutine(hit, ctx);
 }
 
-/* The counter of what is being recorded in the process of a hit: beside what is known of the process. */
-static __always_inline __u64 *recording_in(const struct hit *hit)
-{
-	const struct cached_process *cached =
-	    (const void *)((const char *)hit->process - offsetof(struct cached_process, process));
-
-	return (__u64 *)&cached->recording;
-}
-
-/* The same as hit_identify_sampled for programs that add to a server's spans alone: where a ratio of them is sampled there is
- * none most of the time, which one look tells. */
-static __always_inline bool hit_identify_recorded(struct hit *hit, struct pt_regs *ctx)
-{
-	return hit_process(hit, ctx) && hit->process->sampler != SAMPLER_ALWAYS_OFF &&
-	       (!is_sampled_by_ratio(hit->process) || *(volatile __u64 *)recording_in(hit)) &&
-	       hit_goroutine(hit, ctx);
-}
-
 /* False where the process, or this library in it, is not traced, or the goroutine cannot be told. */
 static __always_inline bool hit_begin(struct hit *hit, struct pt_regs *ctx)
 {

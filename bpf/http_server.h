@@ -55,7 +55,6 @@ struct http_server_request {
 	/* The request that turns an HTTP/1 connection into HTTP/2, which is then served as such. */
 	bool becomes_http2;
 	bool recorded; /* its span is open and sampled: the record is being filled */
-	bool counted; /* that is, in struct cached_process.recording */
 	__u16 route_at; /* the record's length without its route, which comes last */
 	__u64 route_text, route_parts; /* where a router will have put the route (route_expect); 0: nowhere */
 	__u64 route_path; /* the bytes of the path that it was given */
@@ -76,18 +75,6 @@ static __always_inline struct http_server_request *http_server_request_of(const 
 	struct http_server_request *request = bpf_map_lookup_elem(&http_server_requests, &hit->key);
 
 	return request && request->recorded ? request : NULL;
-}
-
-/* Begin to record a request, or have done with it. */
-static __always_inline void record_request(const struct hit *hit, struct http_server_request *request, bool recorded)
-{
-	bool counted = recorded && is_sampled_by_ratio(hit->process);
-
-	request->recorded = recorded;
-	if (likely(request->counted == counted))
-		return;
-	request->counted = counted;
-	__sync_fetch_and_add(recording_in(hit), counted ? 1 : -1);
 }
 
 /* A router is at work, or has decided: what one said before counts no more. */
@@ -165,6 +152,6 @@ static __always_inline void route_release(struct pt_regs *ctx)
 	struct http_server_request *request;
 	struct hit hit;
 
-	if (hit_identify_recorded(&hit, ctx) && (request = http_server_request_of(&hit)))
+	if (hit_identify_sampled(&hit, ctx) && (request = http_server_request_of(&hit)))
 		route_settle(request);
 }

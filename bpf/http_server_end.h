@@ -63,7 +63,7 @@ static __always_inline void server_end(void *ctx, const struct hit *hit, const s
 		server_response_headers(hit, record, response);
 		record_submit(ctx, &record->header, RECORD_MAX);
 	}
-	record_request(hit, entry, false);
+	entry->recorded = false;
 	span_pop(hit->goroutine, span);
 }
 

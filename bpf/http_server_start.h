@@ -181,6 +181,7 @@ static __always_inline struct http_server_request *server_start_read(struct pt_r
 	if (!entry)
 		return NULL;
 	http_headers_rest(hit, scan);
+	entry->recorded = false;
 	entry->call = request;
 	entry->request = 0;
 	entry->writer = writer;
@@ -189,7 +190,7 @@ static __always_inline struct http_server_request *server_start_read(struct pt_r
 	server_describe(entry, scan, go, fields, remote);
 	headers_capture(hit, entry->header, MESSAGE_REQUEST, &entry->record.header, &entry->record.request_headers);
 	entry->route_at = entry->record.header.length;
-	record_request(hit, entry, true);
+	entry->recorded = true;
 	return entry;
 }
 

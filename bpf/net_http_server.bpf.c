@@ -60,7 +60,7 @@ int http_server_route(struct pt_regs *ctx)
 	struct http_server_request *entry;
 	struct hit hit;
 
-	if (!hit_identify_recorded(&hit, ctx) || !(entry = http_server_request_of(&hit)))
+	if (!hit_identify_sampled(&hit, ctx) || !(entry = http_server_request_of(&hit)))
 		return 0;
 	if (GO_ARG_5(ctx))
 		route_set(entry, ROUTER_SERVE_MUX, &pattern);

@@ -24,11 +24,6 @@ struct process {
 	__u64 libraries_off; /* the library_bit of each library that is not traced in this process */
 };
 
-static __always_inline bool is_sampled_by_ratio(const struct process *process)
-{
-	return (process->sampler & ~SAMPLER_PARENT_BASED) == SAMPLER_RATIO;
-}
-
 /* Where fields lie in each executable: an entry for each, by struct process.slot. */
 #define LAYOUTS(name, layout)                                                                                        \
 	struct {                                                                                                     \

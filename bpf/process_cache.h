@@ -16,9 +16,6 @@ struct cached_process {
 	__u32 claims; /* 1: it is somebody's */
 	struct process process;
 	struct runtime_layout go; /* of its executable: beside it, as every hit needs both */
-	/* Not sealed: requests that are just being recorded, where the sampler's ratio leaves most of them out. More, if
-	 * the end of one was missed. */
-	__u64 recording;
 };
 
 #define CACHED_PROCESSES 16384 /* a power of two */
@@ -76,7 +73,6 @@ static __always_inline bool process_claim(struct cached_process *cached, __u32 t
 		__sync_fetch_and_add(&cached->claims, -1);
 		return false;
 	}
-	cached->recording = 0;
 	cached->tgid = tgid;
 	return true;
 }
